@@ -1,0 +1,59 @@
+// The seam between the engine and a slow block device.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "pcache/completion.h"
+#include "pcache/result.h"
+
+namespace pcache {
+
+// What tells one backing device from another. `id` is stable over reboots where the system offers such a thing (a
+// filesystem UUID or device number + inode for a file, a WWN, serial or partition UUID for a block device).
+struct BackingIdentity {
+  std::string id;                // at most 128 bytes, printable
+  std::uint64_t size_bytes = 0;  // a multiple of 512
+  bool operator==(const BackingIdentity&) const = default;
+};
+
+// A backing device. All operations are asynchronous and may be started from any thread; several may be in flight and
+// finish in any order. Offsets and lengths are multiples of 512 bytes inside size_bytes(); buffers are aligned to 512
+// bytes and stay valid until the completion is called. Completions come on a thread of the device, or before return.
+class BackingDev {
+ public:
+  virtual ~BackingDev() = default;  // waits for operations in flight
+
+  virtual std::uint64_t size_bytes() const = 0;
+  virtual const std::string& path() const = 0;
+  virtual const BackingIdentity& identity() const = 0;
+
+  // Fills `buffer` completely from `offset`, or fails. Short transfers are continued inside.
+  virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;
+
+  // Writes all of `parts` (each a multiple of 512 bytes, at most 256 parts) to `offset`. The array itself is copied
+  // before return; the memory it points to is not. Not durable before a flush that starts after the completion.
+  virtual void write(std::uint64_t offset, std::span<const iovec> parts, Completion done) = 0;
+
+  // Makes every write and write_zeroes completed before this call durable.
+  virtual void flush(Completion done) = 0;
+
+  // Makes the range read as zeroes, releasing its space where the device can. Not durable before a flush.
+  virtual void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) = 0;
+};
+
+// Opens the block device or ordinary file at `path` with O_DIRECT for reading and writing, exclusively (a second opener
+// gets busy; a block device that is mounted or held gets busy). Completions run on one thread of the device.
+// Errors: not_found, permission (also a read-only device), busy, invalid (a directory, an empty file, a size that is not
+// a multiple of 512 bytes), failed.
+Result<std::unique_ptr<BackingDev>> open_backing_dev(const std::string& path);
+
+// Identity of what is at `path` now, without opening it for I/O. Errors as open_backing_dev, never busy.
+Result<BackingIdentity> probe_backing(const std::string& path);
+
+}  // namespace pcache

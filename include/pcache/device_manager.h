@@ -1,0 +1,59 @@
+// The engine as a whole: opens cache devices, brings up what they hold, adds and removes logical devices.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pcache/logic_dev.h"
+#include "pcache/options.h"
+#include "pcache/result.h"
+#include "pcache/stats.h"
+
+namespace pcache {
+
+// Makes a cache device at `path`; everything it held is forgotten. A path that does not exist becomes an ordinary file
+// of options.size_bytes, fully allocated. Refuses: a path in use (busy), data or a foreign filesystem without force
+// (busy), a cache with dirty data without discard_dirty (dirty), sizes too small for eight segments (invalid).
+Status format_cache_dev(const std::string& path, const FormatOptions& options);
+
+// Whether `name` may name a logical device: 1 to 255 bytes, no slash or control character, not ".", ".." or ".pcache".
+// The error (invalid) says which rule it broke.
+Status check_logic_dev_name(const std::string& name);
+
+// Thread-safe. Logical devices handed out stay valid while somebody holds them; after remove() their operations
+// give EIO. Destruction stops background work and leaves all cache devices cleanly closed; dirty data stays in the cache.
+class DeviceManager {
+ public:
+  static std::unique_ptr<DeviceManager> create();
+  virtual ~DeviceManager() = default;
+
+  // Opens a formatted cache device, replays its log, attaches every logical device it holds. One whose backing is missing
+  // or is not the one recorded is listed with state no_backing and not exposed; that is not an error of this call.
+  // Errors: not_found, busy, permission, integrity (not a cache, damaged, truncated), invalid (a newer version, a label
+  // or logical device name that is open already), failed.
+  virtual Status open_cache_dev(const std::string& path, const CacheOptions& options) = 0;
+
+  // Makes the backing device at `backing_path` a logical device called `name`, and remembers it in the cache device.
+  // Errors: invalid, not_found (backing, cache), busy (name taken, backing attached already or in use), permission,
+  // no_space (the cache device has no room for another), failed.
+  virtual Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) = 0;
+
+  // Writes everything back, then forgets the logical device. Refused without losing anything when the backing cannot
+  // take the data: failed, or dirty when it has no backing attached. Errors: not_found.
+  virtual Status remove(const std::string& name) = 0;
+
+  // Writes everything back. Errors: not_found, failed, dirty (no backing attached).
+  virtual Status flush(const std::string& name) = 0;
+
+  // The exposed logical device of that name, or null.
+  virtual std::shared_ptr<LogicDev> find(const std::string& name) const = 0;
+  virtual std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const = 0;
+  // Every exposed logical device, by name.
+  virtual std::vector<std::shared_ptr<LogicDev>> list() const = 0;
+
+  // Never waits for I/O.
+  virtual StatusReport status() const = 0;
+};
+
+}  // namespace pcache

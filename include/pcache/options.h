@@ -1,0 +1,49 @@
+// What can be chosen when a cache device is formatted, opened, or given a logical device.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace pcache {
+
+// What an acknowledged write has reached.
+//   durable: data and mapping survive power loss
+//   flush:   they survive the death of the process; power loss only after the next flush. Page-granularity media only.
+enum class Ack { durable, flush };
+
+const char* to_string(Ack ack);
+
+struct FormatOptions {
+  // Bytes; for a path that does not exist (a file is made and fully allocated), or an ordinary file to be resized.
+  std::optional<std::uint64_t> size_bytes;
+  // At most 63 bytes of [A-Za-z0-9_.-]; empty: the file name's stem.
+  std::string label;
+  // Power of two, 256 KiB to 64 MiB; 0: chosen from the size (about 1/256 of it, 1 MiB to 16 MiB).
+  std::uint64_t segment_size_bytes = 0;
+  // Overwrite what the path holds (another cache without dirty data, a foreign filesystem, any data).
+  bool force = false;
+  // Overwrite a cache that holds dirty data. Needs force too.
+  bool discard_dirty = false;
+};
+
+struct CacheOptions {
+  // Unset: durable on byte and cache_line media, flush on page media.
+  std::optional<Ack> ack;
+  // Milliseconds that a written block may stay only in the cache before writeback begins to take it, while space is
+  // ample. 0: at once. Range 0 to 86,400,000.
+  std::uint32_t writeback_delay_ms = 1000;
+  // Percent of the cache device that may be dirty before writeback starts regardless of the delay. Range 0 to 95.
+  std::uint32_t dirty_high_percent = 50;
+  // Milliseconds after which an open epoch closes by itself. Range 10 to 60,000.
+  std::uint32_t epoch_max_ms = 1000;
+};
+
+struct AddOptions {
+  // Label of the cache device; may be empty when there is only one.
+  std::string cache_label;
+  // Bytes of the backing that are exposed; must equal the backing's size when given.
+  std::optional<std::uint64_t> size_bytes;
+};
+
+}  // namespace pcache

@@ -1,0 +1,27 @@
+// The process behind a mount, from its start to its end.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pcache/options.h"
+#include "pcache/status.h"
+
+namespace pcache {
+
+struct MountConfig {
+  std::string mount_point;
+  std::vector<std::string> caches;  // absolute paths of cache devices
+  CacheOptions options;
+  bool foreground = false;   // serve in this process and log to standard error
+  bool allow_other = false;  // users besides the mount's owner may look (the files stay the owner's)
+};
+
+// Opens the cache devices, mounts, and serves until the mount is taken down or SIGINT or SIGTERM comes. In the background
+// (the default) it returns in the calling process as soon as the mount is ready, or why it cannot be; in the foreground
+// when it has ended and everything is on the cache devices. Call it before any thread is started.
+// Errors: not_found, invalid, busy, permission, integrity, failed, as of DeviceManager::open_cache_dev() and the mount
+// point: not_found (missing), invalid (not a directory), busy (something is mounted there, or a dead mount).
+Status run_mount(const MountConfig& config);
+
+}  // namespace pcache

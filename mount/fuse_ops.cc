@@ -1,0 +1,344 @@
+#include "mount/fuse_ops.h"
+
+#define FUSE_USE_VERSION 314
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <linux/falloc.h>
+#include <linux/fuse.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "base/units.h"
+
+namespace pcache {
+namespace {
+
+constexpr double kTimeoutSeconds = 1.0;  // devices come and go
+
+FuseMount& mount_of(fuse_req_t req) { return *static_cast<FuseMount*>(fuse_req_userdata(req)); }
+
+std::shared_ptr<LogicDev> device_of(fuse_req_t req, fuse_ino_t inode) {
+  return mount_of(req).manager().find_inode(inode);
+}
+
+struct stat root_attributes() {
+  struct stat st {};
+  st.st_ino = FUSE_ROOT_ID;
+  st.st_mode = S_IFDIR | 0755;
+  st.st_nlink = 2;
+  st.st_uid = geteuid();
+  st.st_gid = getegid();
+  return st;
+}
+
+struct stat attributes(const LogicDev& device) {
+  struct stat st {};
+  st.st_ino = device.inode();
+  st.st_mode = S_IFREG | 0600;
+  st.st_nlink = 1;
+  st.st_uid = geteuid();
+  st.st_gid = getegid();
+  st.st_size = static_cast<off_t>(device.size_bytes());
+  st.st_blksize = static_cast<blksize_t>(kBlockSize);
+  st.st_blocks = static_cast<blkcnt_t>(device.size_bytes() / 512);
+  return st;
+}
+
+// --- Reading and writing
+
+// A read, write, flush or discard that its device has not answered yet.
+struct DataRequest {
+  fuse_req_t req = nullptr;
+  FuseMount* mount = nullptr;
+  std::shared_ptr<LogicDev> device;
+  std::unique_ptr<AlignedBuffer> buffer;  // what was read, or holds what is written
+  std::size_t length = 0;
+  bool flush_after = false;
+
+  Completion completion(void (*done)(void*, int)) { return {done, this}; }
+};
+
+DataRequest* start_request(fuse_req_t req, std::shared_ptr<LogicDev> device) {
+  FuseMount& mount = mount_of(req);
+  mount.request_started();
+  auto* request = new DataRequest;
+  request->req = req;
+  request->mount = &mount;
+  request->device = std::move(device);
+  return request;
+}
+
+void end_request(DataRequest* request) {
+  const std::unique_ptr<DataRequest> owned(request);
+  if (request->buffer) request->mount->buffers().give_back(std::move(request->buffer));
+  FuseMount* const mount = request->mount;
+  request->device.reset();
+  mount->request_ended();
+}
+
+void read_done(void* context, int error) {
+  auto* request = static_cast<DataRequest*>(context);
+  if (error != 0) {
+    fuse_reply_err(request->req, error);
+  } else {
+    fuse_reply_buf(request->req, reinterpret_cast<const char*>(request->buffer->data()), request->length);
+  }
+  end_request(request);
+}
+
+void on_read(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
+  auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, EIO));
+  const std::uint64_t start = static_cast<std::uint64_t>(offset);
+  if (offset < 0 || size > Transport::kMaxWrite) return void(fuse_reply_err(req, EINVAL));
+  if (start >= device->size_bytes()) return void(fuse_reply_buf(req, nullptr, 0));
+  DataRequest* request = start_request(req, std::move(device));
+  request->length = std::min<std::uint64_t>(size, request->device->size_bytes() - start);
+  request->buffer = request->mount->buffers().take();
+  request->device->read(start, {request->buffer->data(), request->length}, request->completion(read_done));
+}
+
+void answered(void* context, int error) {
+  auto* request = static_cast<DataRequest*>(context);
+  fuse_reply_err(request->req, error);
+  end_request(request);
+}
+
+void flushed_after_write(void* context, int error) {
+  auto* request = static_cast<DataRequest*>(context);
+  if (error != 0) {
+    fuse_reply_err(request->req, error);
+  } else {
+    fuse_reply_write(request->req, request->length);
+  }
+  end_request(request);
+}
+
+void write_done(void* context, int error) {
+  auto* request = static_cast<DataRequest*>(context);
+  if (error == 0 && request->flush_after) {
+    return request->device->flush(request->completion(flushed_after_write));
+  }
+  flushed_after_write(context, error);
+}
+
+void on_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset, fuse_file_info* info) {
+  auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, EIO));
+  const std::uint64_t start = static_cast<std::uint64_t>(offset);
+  if (offset < 0) return void(fuse_reply_err(req, EINVAL));
+  if (start >= device->size_bytes()) return void(fuse_reply_err(req, ENOSPC));
+  DataRequest* request = start_request(req, std::move(device));
+  request->length = std::min<std::uint64_t>(size, request->device->size_bytes() - start);
+  request->flush_after = (info->flags & (O_SYNC | O_DSYNC)) != 0;
+  request->buffer = Transport::take_request_buffer();  // `data` lies in it
+  request->device->write(start, {reinterpret_cast<const std::byte*>(data), request->length},
+                         request->completion(write_done));
+}
+
+void on_fsync(fuse_req_t req, fuse_ino_t inode, int, fuse_file_info*) {
+  auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, EIO));
+  DataRequest* request = start_request(req, std::move(device));
+  request->device->flush(request->completion(answered));
+}
+
+// Closing a file promises nothing; ENOSYS would make the kernel stop asking, and 0 is as good.
+void on_flush(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, 0); }
+
+void on_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info*) {
+  const int kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  if (kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) return void(fuse_reply_err(req, EOPNOTSUPP));
+  auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, EIO));
+  if (offset < 0 || length <= 0) return void(fuse_reply_err(req, EINVAL));
+  const std::uint64_t start = static_cast<std::uint64_t>(offset);
+  if (start >= device->size_bytes()) return void(fuse_reply_err(req, kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC));
+  DataRequest* request = start_request(req, std::move(device));
+  const std::uint64_t wanted = std::min<std::uint64_t>(static_cast<std::uint64_t>(length), request->device->size_bytes() - start);
+  request->device->discard(start, wanted, request->completion(answered));
+}
+
+// --- Files
+
+void reply_entry(fuse_req_t req, const LogicDev& device) {
+  fuse_entry_param entry{};
+  entry.ino = device.inode();
+  entry.attr = attributes(device);
+  entry.attr_timeout = kTimeoutSeconds;
+  entry.entry_timeout = kTimeoutSeconds;
+  fuse_reply_entry(req, &entry);
+}
+
+void on_init(void*, fuse_conn_info* connection) {
+  connection->max_write = Transport::kMaxWrite;
+  connection->max_background = 256;
+  connection->congestion_threshold = 192;
+  // Requests are read into memory of ours, so there is nothing to splice. O_TRUNC comes as a size of 0, to be ignored:
+  // handled inside open, the kernel would believe the file to be empty from then on.
+  connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                                             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE);
+  connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS);
+}
+
+void on_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  const auto device = parent == FUSE_ROOT_ID ? mount_of(req).manager().find(name) : nullptr;
+  if (!device) return void(fuse_reply_err(req, ENOENT));
+  reply_entry(req, *device);
+}
+
+void on_getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
+  if (inode == FUSE_ROOT_ID) {
+    const struct stat st = root_attributes();
+    return void(fuse_reply_attr(req, &st, kTimeoutSeconds));
+  }
+  const auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, ENOENT));
+  const struct stat st = attributes(*device);
+  fuse_reply_attr(req, &st, kTimeoutSeconds);
+}
+
+// The size is fixed. open(O_TRUNC) and truncate(path, 0) arrive alike, without a handle, as a size of 0: both are
+// ignored, as a block device does with the first.
+void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what, fuse_file_info* info) {
+  const auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : ENOENT));
+  if ((what & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) return void(fuse_reply_err(req, EPERM));
+  if ((what & FUSE_SET_ATTR_SIZE) != 0) {
+    const bool unchanged = static_cast<std::uint64_t>(wanted->st_size) == device->size_bytes();
+    const bool open_truncates = wanted->st_size == 0 && info == nullptr;
+    if (!unchanged && !open_truncates) return void(fuse_reply_err(req, EPERM));
+  }
+  const struct stat st = attributes(*device);
+  fuse_reply_attr(req, &st, kTimeoutSeconds);
+}
+
+// By hand, since libfuse 3.14 knows no flag for parallel direct writes. Every open is direct: one cached open would put
+// the inode into cached mode, where they are off.
+void on_open(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
+  if (!device_of(req, inode)) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EISDIR : ENOENT));
+  fuse_open_out reply{};
+  reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+  fuse_reply_buf(req, reinterpret_cast<const char*>(&reply), sizeof reply);
+}
+
+void on_release(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, 0); }
+
+void on_readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
+  if (inode != FUSE_ROOT_ID) return void(fuse_reply_err(req, ENOTDIR));
+  struct Name {
+    std::string name;
+    fuse_ino_t inode;
+    mode_t mode;
+  };
+  std::vector<Name> names = {{".", FUSE_ROOT_ID, S_IFDIR}, {"..", FUSE_ROOT_ID, S_IFDIR}};
+  for (const auto& device : mount_of(req).manager().list()) names.push_back({device->name(), device->inode(), S_IFREG});
+  std::vector<char> reply(std::min<std::size_t>(size, 64 * 1024));
+  std::size_t used = 0;
+  for (auto i = static_cast<std::size_t>(std::max<off_t>(offset, 0)); i < names.size(); ++i) {
+    struct stat st {};
+    st.st_ino = names[i].inode;
+    st.st_mode = names[i].mode;
+    const std::size_t length = fuse_add_direntry(req, reply.data() + used, reply.size() - used, names[i].name.c_str(), &st,
+                                                 static_cast<off_t>(i + 1));
+    if (length > reply.size() - used) break;
+    used += length;
+  }
+  fuse_reply_buf(req, reply.data(), used);
+}
+
+void on_statfs(fuse_req_t req, fuse_ino_t) {
+  struct statvfs fs {};
+  fs.f_bsize = fs.f_frsize = kBlockSize;
+  fs.f_namemax = 255;
+  for (const auto& device : mount_of(req).manager().list()) {
+    fs.f_blocks += device->size_bytes() / kBlockSize;
+    ++fs.f_files;
+  }
+  fuse_reply_statfs(req, &fs);
+}
+
+// A cached device knows no holes: all of it is data.
+void on_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
+  const auto device = device_of(req, inode);
+  if (!device) return void(fuse_reply_err(req, EIO));
+  const auto size = static_cast<off_t>(device->size_bytes());
+  if (offset < 0 || offset >= size) return void(fuse_reply_err(req, ENXIO));
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(fuse_reply_err(req, EINVAL));
+  fuse_reply_lseek(req, whence == SEEK_DATA ? offset : size);
+}
+
+// Files come with `pcachefs add` and go with `pcachefs remove`.
+void on_unlink(fuse_req_t req, fuse_ino_t, const char*) { fuse_reply_err(req, EPERM); }
+void on_create(fuse_req_t req, fuse_ino_t, const char*, mode_t, fuse_file_info*) { fuse_reply_err(req, EPERM); }
+void on_mkdir(fuse_req_t req, fuse_ino_t, const char*, mode_t) { fuse_reply_err(req, EPERM); }
+void on_mknod(fuse_req_t req, fuse_ino_t, const char*, mode_t, dev_t) { fuse_reply_err(req, EPERM); }
+void on_rename(fuse_req_t req, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) { fuse_reply_err(req, EPERM); }
+
+fuse_lowlevel_ops operations() {
+  fuse_lowlevel_ops ops{};
+  ops.init = on_init;
+  ops.lookup = on_lookup;
+  ops.getattr = on_getattr;
+  ops.setattr = on_setattr;
+  ops.open = on_open;
+  ops.release = on_release;
+  ops.read = on_read;
+  ops.write = on_write;
+  ops.flush = on_flush;
+  ops.fsync = on_fsync;
+  ops.fallocate = on_fallocate;
+  ops.lseek = on_lseek;
+  ops.readdir = on_readdir;
+  ops.statfs = on_statfs;
+  ops.create = on_create;
+  ops.mkdir = on_mkdir;
+  ops.mknod = on_mknod;
+  ops.unlink = on_unlink;
+  ops.rmdir = on_unlink;
+  ops.rename = on_rename;
+  return ops;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, bool allow_other,
+                                                    DeviceManager& manager) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+  std::string program = "pcachefs";
+  std::string flag = "-o";
+  std::string options = "fsname=pcachefs,subtype=pcachefs,default_permissions";
+  if (allow_other) options += ",allow_other";
+  char* argv[] = {program.data(), flag.data(), options.data(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, argv);
+  const fuse_lowlevel_ops ops = operations();
+  mount->session_ = fuse_session_new(&args, &ops, sizeof ops, mount.get());
+  fuse_opt_free_args(&args);
+  if (mount->session_ == nullptr) return Status(Errc::failed, "cannot set up a FUSE session");
+  if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {
+    return Status(errno == EPERM || errno == EACCES ? Errc::permission : Errc::failed,
+                  "cannot mount at " + mount_point + ": " + std::strerror(errno));
+  }
+  mount->mounted_ = true;
+  mount->transport_ = std::make_unique<Transport>(mount->session_);
+  return mount;
+}
+
+FuseMount::~FuseMount() {
+  if (transport_) stop();
+  if (mounted_) unmount();
+  if (session_ != nullptr) fuse_session_destroy(session_);
+}
+
+void FuseMount::unmount() {
+  for (int pending = pending_.load(); pending != 0; pending = pending_.load()) pending_.wait(pending);
+  if (mounted_) fuse_session_unmount(session_);
+  mounted_ = false;
+}
+
+}  // namespace pcache

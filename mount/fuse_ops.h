@@ -1,0 +1,51 @@
+// The filesystem: one directory, one file for each logical device, each file like a block device.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "mount/transport.h"
+#include "pcache/device_manager.h"
+#include "pcache/result.h"
+
+struct fuse_session;
+
+namespace pcache {
+
+// A mounted filesystem over the logical devices of a manager. No state hangs on file handles, inode numbers are the
+// logical devices' own, and every request may be executed twice.
+class FuseMount {
+ public:
+  // Mounts at `mount_point`; requests are served from start() on. `manager` outlives the mount.
+  // Errors: permission, failed.
+  static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, bool allow_other,
+                                                  DeviceManager& manager);
+  ~FuseMount();
+
+  void start() { transport_->start(); }
+  // Readable once the kernel has unmounted it.
+  int ended_fd() const { return transport_->ended_fd(); }
+  // Ends serving. Requests that wait for something go on until their devices answer; unmount() waits for that.
+  void stop() { transport_->stop(); }
+  // Waits for every request to be answered, and unmounts if that has not been done. After stop().
+  void unmount();
+
+  // --- For the operations
+  DeviceManager& manager() { return manager_; }
+  BufferPool& buffers() { return transport_->buffers(); }
+  void request_started() { pending_.fetch_add(1, std::memory_order_relaxed); }
+  void request_ended() {
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+  }
+
+ private:
+  explicit FuseMount(DeviceManager& manager) : manager_(manager) {}
+
+  DeviceManager& manager_;
+  fuse_session* session_ = nullptr;
+  std::unique_ptr<Transport> transport_;
+  bool mounted_ = false;
+  std::atomic<int> pending_{0};
+};
+
+}  // namespace pcache

@@ -1,0 +1,92 @@
+#include "mount/transport.h"
+
+#define FUSE_USE_VERSION 314
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+
+namespace pcache {
+namespace {
+
+// Measured on two cores: long enough for a client that answers at once, short beside what a sleep and wake-up cost.
+constexpr std::chrono::microseconds kLookTime{50};
+
+thread_local std::unique_ptr<AlignedBuffer> request_buffer;
+
+}  // namespace
+
+Transport::Transport(fuse_session* session)
+    : session_(session),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      buffers_(kRequestBytes, 2 * kThreads) {}
+
+void Transport::start() {
+  const int fd = fuse_session_fd(session_);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { serve(); });
+}
+
+void Transport::stop() {
+  stopping_ = true;
+  eventfd_write(wake_.get(), 1);
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+std::unique_ptr<AlignedBuffer> Transport::take_request_buffer() { return std::move(request_buffer); }
+
+void Transport::serve() {
+  pthread_setname_np(pthread_self(), "fuse");
+  const int fd = fuse_session_fd(session_);
+  bool just_served = false;
+  while (!stopping_ && fuse_session_exited(session_) == 0) {
+    if (!request_buffer) request_buffer = buffers_.take();
+    const ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
+    if (length > 0) {
+      fuse_buf request{};
+      request.mem = request_buffer->data();
+      request.size = static_cast<std::size_t>(length);
+      fuse_session_process_buf(session_, &request);
+      just_served = true;
+      continue;
+    }
+    if (length < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOENT)) {  // ENOENT: it was interrupted meanwhile
+      if (errno == EAGAIN && !wait_for_request(fd, just_served)) break;
+      just_served = false;
+      continue;
+    }
+    break;  // ENODEV: unmounted
+  }
+  if (request_buffer) buffers_.give_back(std::move(request_buffer));
+  eventfd_write(ended_.get(), 1);
+  eventfd_write(wake_.get(), 1);  // the other threads see it too
+}
+
+// Returns false when the threads shall end.
+bool Transport::wait_for_request(int fd, bool just_served) {
+  pollfd events[2] = {{fd, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+  if (just_served && !somebody_looks_.exchange(true, std::memory_order_acquire)) {
+    const auto until = std::chrono::steady_clock::now() + kLookTime;
+    bool found = false;
+    do {
+      found = poll(events, 2, 0) != 0;
+      if (!found) sched_yield();
+    } while (!found && std::chrono::steady_clock::now() < until);
+    somebody_looks_.store(false, std::memory_order_release);
+    if (found) return events[1].revents == 0;
+  }
+  events[0].revents = events[1].revents = 0;
+  while (poll(events, 2, -1) < 0 && errno == EINTR) {
+  }
+  return events[1].revents == 0 && !stopping_;
+}
+
+}  // namespace pcache

@@ -1,0 +1,53 @@
+// Moves requests from the kernel to a libfuse session: threads that read /dev/fuse.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "mount/buffer_pool.h"
+
+struct fuse_session;
+
+namespace pcache {
+
+// A round trip is mostly the wake-up of the reading thread, so a thread goes on looking for the next request for a short
+// time after each one. Only one thread looks at a time, and it gives way to others that want to run.
+class Transport {
+ public:
+  static constexpr std::size_t kMaxWrite = 1 << 20;                       // data of one request
+  static constexpr std::size_t kRequestBytes = kMaxWrite + 4096;          // with its header
+  static constexpr int kThreads = 2;
+
+  // Serves the mounted `session` from start() on.
+  explicit Transport(fuse_session* session);
+  ~Transport() { stop(); }
+
+  void start();
+  // Ends the threads after the request each is at; requests that complete elsewhere are not waited for.
+  void stop();
+  // Becomes readable when the kernel has ended the session (it was unmounted).
+  int ended_fd() const { return ended_.get(); }
+
+  BufferPool& buffers() { return buffers_; }
+
+  // The buffer of the request that the calling thread is handling. Whoever takes it gives it to buffers() when the
+  // request's data is not needed any more.
+  static std::unique_ptr<AlignedBuffer> take_request_buffer();
+
+ private:
+  void serve();
+  bool wait_for_request(int fd, bool just_served);
+
+  fuse_session* session_;
+  UniqueFd wake_;
+  UniqueFd ended_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> somebody_looks_{false};
+  BufferPool buffers_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace pcache

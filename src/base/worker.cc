@@ -1,0 +1,43 @@
+#include "base/worker.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+namespace pcache {
+
+Worker::Worker(std::string name, std::function<std::chrono::milliseconds()> step)
+    : name_(std::move(name)), step_(std::move(step)) {}
+
+void Worker::start() {
+  if (!thread_.joinable() && !stopping_) thread_ = std::thread([this] { run(); });
+}
+
+void Worker::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    wake_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::kick() {
+  const std::lock_guard lock(mutex_);
+  kicked_ = true;
+  wake_.notify_all();
+}
+
+void Worker::run() {
+  pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());  // what the kernel takes
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    kicked_ = false;
+    lock.unlock();
+    const std::chrono::milliseconds idle = step_();
+    lock.lock();
+    if (idle.count() > 0) wake_.wait_for(lock, idle, [this] { return kicked_ || stopping_; });
+  }
+}
+
+}  // namespace pcache

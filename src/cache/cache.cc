@@ -1,0 +1,306 @@
+#include "cache/cache.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace pcache {
+namespace {
+
+// A stream writes to one segment at a time and needs a second one to go on to; all devices together may take up to a
+// quarter of the segments that way.
+constexpr std::uint32_t kStreamShare = 4;
+
+Status check_options(const CacheOptions& options, const std::string& path) {
+  const auto bad = [&](const char* name, const char* range) {
+    return Status(Errc::invalid, path + ": option " + name + " must be " + range);
+  };
+  if (options.writeback_delay_ms > 86'400'000) return bad("writeback_delay_ms", "0 to 86400000");
+  if (options.dirty_high_percent > 95) return bad("dirty_high", "0 to 95 percent");
+  if (options.epoch_max_ms < 10 || options.epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
+  return Status();
+}
+
+template <std::size_t N>
+bool copy_text(std::array<char, N>& to, const std::string& text) {
+  if (text.empty() || text.size() >= N) return false;
+  std::copy(text.begin(), text.end(), to.begin());
+  return true;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options) {
+  if (Status status = check_options(options, cache_dev->space().path()); !status.ok()) return status;
+  if (options.ack == Ack::flush && cache_dev->space().granularity() != Granularity::page) {
+    return Status(Errc::invalid, cache_dev->space().path() + ": ack=flush is for page-granularity media; this one is " +
+                                     to_string(cache_dev->space().granularity()) + ", where a write is durable anyway");
+  }
+  std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options));
+  // A crash during a removal leaves segments of a device that is not recorded any more.
+  const auto devices = cache->cache_dev_->devices();
+  if (cache->cache_dev_->damaged_device_records() == 0) {
+    for (const auto& segment : cache->pool_.in_use()) {
+      const bool known = std::any_of(devices.begin(), devices.end(), [&](const CacheDev::Device& device) {
+        return device.record.device_id == segment.entry.device_id;
+      });
+      if (known) continue;
+      if (Status status = cache->pool_.release(segment.id); !status.ok()) return status;
+    }
+  }
+  return cache;
+}
+
+Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options)
+    : cache_dev_(std::move(cache_dev)),
+      options_(options),
+      pool_(*cache_dev_),
+      slots_(cache_dev_->geometry().slot_count()),
+      page_media_(cache_dev_->space().granularity() == Granularity::page),
+      ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
+      ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
+      free_target_(std::max(2U, pool_.total() / 32)),
+      reclaim_("reclaim",
+               [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
+      sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }) {}
+
+Cache::~Cache() {
+  reclaim_.stop();
+  for (const auto& device : devices()) device->stop();
+  sync_.stop();
+  sync_step();
+  (void)cache_dev_->close_clean();  // a failure leaves the cache device as after a crash
+}
+
+std::vector<std::shared_ptr<CachedDevice>> Cache::devices() const {
+  const std::lock_guard lock(devices_mutex_);
+  return devices_;
+}
+
+Result<std::shared_ptr<CachedDevice>> Cache::attach(const CacheDev::Device& device,
+                                                    std::unique_ptr<BackingDev> backing) {
+  const bool serves = backing != nullptr;
+  auto attached = std::make_shared<CachedDevice>(*this, device, std::move(backing));
+  std::vector<SegmentPool::InUse> segments = pool_.in_use();
+  std::erase_if(segments, [&](const auto& s) { return s.entry.device_id != device.record.device_id; });
+  if (Status status = attached->replay(std::move(segments)); !status.ok()) return status;
+  if (serves) {
+    if (Status status = attached->settle(); !status.ok()) return status;
+  }
+  const std::lock_guard lock(devices_mutex_);
+  devices_.push_back(attached);
+  if (started_) attached->start();
+  return attached;
+}
+
+std::uint32_t Cache::streams_for_new_device() const {
+  std::uint32_t used = 0;
+  for (const auto& device : cache_dev_->devices()) used += device.record.streams;
+  const std::uint32_t allowed = std::max(1U, pool_.total() / kStreamShare);
+  if (used >= allowed) return 0;
+  const std::uint32_t fair = pool_.total() >= 128 ? 4 : pool_.total() >= 32 ? 2 : 1;
+  return std::min(fair, allowed - used);
+}
+
+Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing) {
+  DeviceRecord record{};
+  record.streams = streams_for_new_device();
+  record.size_bytes = backing->size_bytes();
+  if (record.streams == 0) {
+    return Status(Errc::no_space, "cache device " + cache_dev_->label() + " with " + std::to_string(pool_.total()) +
+                                      " segments has no room for another logical device; use a larger cache device or "
+                                      "a smaller --segment-size");
+  }
+  if (!copy_text(record.name, name) || !copy_text(record.backing_path, backing->path()) ||
+      !copy_text(record.backing_id, backing->identity().id)) {
+    return Status(Errc::invalid, "the name, path or identity of backing device " + backing->path() + " is too long");
+  }
+  const auto place = cache_dev_->add_device(record);
+  if (!place) return place.status();
+  return attach({*place, record}, std::move(backing));
+}
+
+Status Cache::remove(const std::shared_ptr<CachedDevice>& device) {
+  device->stop();
+  const std::lock_guard reclaim(reclaim_mutex_);
+  if (Status status = cache_dev_->remove_device(device->place()); !status.ok()) return status;
+  Status status = device->release_segments();
+  const std::lock_guard lock(devices_mutex_);
+  std::erase(devices_, device);
+  return status;
+}
+
+void Cache::start() {
+  const std::lock_guard lock(devices_mutex_);
+  started_ = true;
+  reclaim_.start();
+  if (page_media_) sync_.start();
+  for (const auto& device : devices_) device->start();
+}
+
+void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first) {
+  {
+    const std::lock_guard lock(waiting_mutex_);
+    if (!device.stopped()) {
+      waiting_.fetch_add(1, std::memory_order_relaxed);
+      if (first) {
+        queue_.push_front({&device, std::move(op)});
+      } else {
+        queue_.push_back({&device, std::move(op)});
+      }
+    }
+  }
+  if (op) return device.finish(std::move(op), EIO);
+  reclaim_.kick();
+}
+
+// Lets the writes that wait go on, first come first served, as long as there are free segments.
+bool Cache::wake_writers() {
+  bool woke = false;
+  while (pool_.free_count() > 0) {
+    Waiting next;
+    {
+      const std::lock_guard lock(waiting_mutex_);
+      if (queue_.empty()) return woke;
+      next = std::move(queue_.front());
+      queue_.pop_front();
+      waiting_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    next.op->waited = true;
+    next.device->resume(std::move(next.op));
+    woke = true;
+  }
+  return woke;
+}
+
+void Cache::fail_waiting(const CachedDevice* device) {
+  std::vector<Waiting> failed;
+  {
+    const std::lock_guard lock(waiting_mutex_);
+    for (auto it = queue_.begin(); it != queue_.end();) {
+      if (it->device == device) {
+        failed.push_back(std::move(*it));
+        it = queue_.erase(it);
+        waiting_.fetch_sub(1, std::memory_order_relaxed);
+      } else {
+        ++it;
+      }
+    }
+  }
+  for (Waiting& waiting : failed) waiting.device->finish(std::move(waiting.op), EIO);
+}
+
+// A write that waits for a backing which takes nothing would wait for ever.
+void Cache::fail_hopeless_writers() {
+  for (const auto& device : devices()) {
+    if (device->backing_failing()) fail_waiting(device.get());
+  }
+}
+
+bool Cache::reclaim_step() {
+  const std::lock_guard step(reclaim_mutex_);
+  const bool woke = wake_writers();
+  if (!short_of_space()) return woke;
+
+  struct Candidate {
+    std::shared_ptr<CachedDevice> device;
+    CachedDevice::Victim victim;
+  };
+  std::vector<Candidate> candidates;
+  for (const auto& device : devices()) {
+    for (const CachedDevice::Victim& victim : device->victims()) candidates.push_back({device, victim});
+    device->kick();  // more may become clean
+  }
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.victim.age < b.victim.age; });
+  for (const Candidate& candidate : candidates) {
+    if (candidate.victim.clean && candidate.device->reclaim_front(candidate.victim.stream)) {
+      wake_writers();
+      return true;
+    }
+  }
+  fail_hopeless_writers();
+  return woke;
+}
+
+Status Cache::commit(const std::vector<CachedDevice*>& devices) {
+  const std::lock_guard lock(commit_mutex_);
+  std::vector<std::uint64_t> closed;
+  for (CachedDevice* device : devices) closed.push_back(device->close_epoch());
+  if (page_media_) {
+    if (commit_error_.ok()) commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
+    if (!commit_error_.ok()) return commit_error_;
+  }
+  for (std::size_t i = 0; i < devices.size(); ++i) devices[i]->set_durable_epoch(closed[i]);
+  return Status();
+}
+
+void Cache::flush(CachedDevice& device, Completion done) {
+  if (!page_media_) {
+    device.set_durable_epoch(device.close_epoch());
+    return done(0);
+  }
+  {
+    const std::lock_guard lock(flushing_mutex_);
+    flushing_.push_back({&device, done});
+  }
+  if (sync_.running()) {
+    sync_.kick();
+  } else {
+    sync_step();
+  }
+}
+
+// One msync serves all flushes that came while the one before was under way.
+bool Cache::sync_step() {
+  std::vector<Flushing> batch;
+  {
+    const std::lock_guard lock(flushing_mutex_);
+    batch.swap(flushing_);
+  }
+  if (batch.empty()) return false;
+  std::vector<CachedDevice*> devices;
+  for (const Flushing& flushing : batch) {
+    if (std::find(devices.begin(), devices.end(), flushing.device) == devices.end()) devices.push_back(flushing.device);
+  }
+  const int error = commit(devices).ok() ? 0 : EIO;
+  for (const Flushing& flushing : batch) flushing.done(error);
+  return true;
+}
+
+CacheDevStats Cache::stats() const {
+  CacheDevStats s;
+  s.path = cache_dev_->space().path();
+  s.uuid = uuid_text(cache_dev_->uuid());
+  s.label = cache_dev_->label();
+  s.size_bytes = cache_dev_->geometry().size_bytes;
+  s.segment_size_bytes = cache_dev_->geometry().segment_size;
+  s.segments = pool_.total();
+  s.segments_used = pool_.total() - pool_.free_count();
+  s.granularity = to_string(cache_dev_->space().granularity());
+  s.ack = to_string(ack_);
+  std::uint64_t slots = 0;
+  for (const auto& device : devices()) {
+    slots += device->stored_bytes() / kBlockSize;
+    s.index_bytes += device->index_bytes();
+    s.damaged_records += device->damaged_records();
+  }
+  s.stored_bytes = slots * (kBlockSize + kRecordSize);
+  s.index_bytes += slots_.bytes_per_slot() * (pool_.total() - pool_.free_count()) *
+                   cache_dev_->geometry().slots_per_segment;
+  return s;
+}
+
+Result<std::uint64_t> count_dirty_bytes(std::unique_ptr<CacheDev> cache_dev) {
+  auto cache = Cache::open(std::move(cache_dev), CacheOptions());
+  if (!cache) return cache.status();
+  std::uint64_t dirty = 0;
+  for (const CacheDev::Device& device : (*cache)->cache_dev().devices()) {
+    const auto attached = (*cache)->attach(device, nullptr);
+    if (!attached) return attached.status();
+    dirty += (*attached)->dirty_bytes();
+    if ((*attached)->failed()) dirty = std::max<std::uint64_t>(dirty, 1);
+  }
+  return dirty;
+}
+
+}  // namespace pcache

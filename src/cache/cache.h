@@ -1,0 +1,124 @@
+// A cache device in use: its segments, shared by the logical devices that it caches for.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/worker.h"
+#include "cache/cached_device.h"
+#include "index/slot_table.h"
+#include "pcache/options.h"
+#include "pcache/stats.h"
+#include "segment/cache_dev.h"
+#include "segment/segment_pool.h"
+
+namespace pcache {
+
+// Thread-safe, but for start() and the steps, which tests call instead of start().
+class Cache {
+ public:
+  // Takes over an open cache device. Nothing is attached and nothing runs yet.
+  // Errors: invalid (options out of range), failed (the medium).
+  static Result<std::unique_ptr<Cache>> open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options);
+  // Stops everything and closes the cache device in order.
+  ~Cache();
+
+  // Brings up a logical device that the cache device holds. With a backing (whose identity the caller has checked) it
+  // serves operations as soon as start() was called; without one it only keeps its data.
+  Result<std::shared_ptr<CachedDevice>> attach(const CacheDev::Device& device, std::unique_ptr<BackingDev> backing);
+
+  // Makes a new logical device. Errors: no_space (no room for its streams), failed.
+  Result<std::shared_ptr<CachedDevice>> add(const std::string& name, std::unique_ptr<BackingDev> backing);
+
+  // Forgets a logical device, durably, whatever it holds. The caller has drained it. Persist order: the device's record
+  // first; segments of a device that is not recorded are freed when the cache device is opened.
+  Status remove(const std::shared_ptr<CachedDevice>& device);
+
+  // Starts background work for the devices attached so far and later.
+  void start();
+
+  // Frees segments until a reserve is free, one at a time, and wakes writes that wait. Returns whether it did something.
+  bool reclaim_step();
+
+  // Closes the epoch of each device and makes all before it durable. On page media this is one msync; concurrent callers
+  // take turns. Errors are sticky: what msync failed on may be lost.
+  Status commit(const std::vector<CachedDevice*>& devices);
+
+  CacheDevStats stats() const;
+  CacheDev& cache_dev() { return *cache_dev_; }
+  const CacheOptions& options() const { return options_; }
+
+  // --- For CachedDevice
+
+  SegmentPool& pool() { return pool_; }
+  SlotTable& slots() { return slots_; }
+  Ack ack() const { return ack_; }
+  // How far a record goes before the write is acknowledged.
+  Persist ack_persist() const { return ack_persist_; }
+  bool page_media() const { return page_media_; }
+  bool short_of_space() const { return pool_.free_count() < free_target_; }
+  // Whether a write that did not queue may take a segment, or those that did come first.
+  bool may_take_segment(bool waited) const { return waited || waiting_.load(std::memory_order_relaxed) == 0; }
+  bool may_fill() const { return pool_.free_count() > 1 && waiting_.load(std::memory_order_relaxed) == 0; }
+  void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
+  // Ends the writes of `device` that wait for space.
+  void fail_waiting(const CachedDevice* device);
+  void kick_reclaim() { reclaim_.kick(); }
+  // Completes when `device`'s acknowledged writes survive power loss.
+  void flush(CachedDevice& device, Completion done);
+
+ private:
+  struct Waiting {
+    CachedDevice* device = nullptr;
+    std::unique_ptr<WriteOp> op;
+  };
+  struct Flushing {
+    CachedDevice* device = nullptr;
+    Completion done;
+  };
+
+  Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options);
+  std::uint32_t streams_for_new_device() const;
+  std::vector<std::shared_ptr<CachedDevice>> devices() const;
+  bool wake_writers();
+  void fail_hopeless_writers();
+  bool sync_step();
+
+  std::unique_ptr<CacheDev> cache_dev_;
+  const CacheOptions options_;
+  SegmentPool pool_;
+  SlotTable slots_;
+  const bool page_media_;
+  const Ack ack_;
+  const Persist ack_persist_;
+  const std::uint32_t free_target_;
+
+  mutable std::mutex devices_mutex_;
+  std::vector<std::shared_ptr<CachedDevice>> devices_;
+  bool started_ = false;
+
+  std::mutex reclaim_mutex_;  // one reclaim step at a time, and none while a device's segments are given back
+
+  std::mutex waiting_mutex_;
+  std::deque<Waiting> queue_;
+  std::atomic<std::uint64_t> waiting_{0};
+
+  std::mutex commit_mutex_;
+  Status commit_error_;
+  std::mutex flushing_mutex_;
+  std::vector<Flushing> flushing_;
+
+  Worker reclaim_;
+  Worker sync_;
+};
+
+// Bytes that exist only in the cache device, over all its logical devices; devices whose log is damaged count as dirty
+// with at least one byte. Nothing is changed but what opening changes. For deciding whether it may be overwritten.
+Result<std::uint64_t> count_dirty_bytes(std::unique_ptr<CacheDev> cache_dev);
+
+}  // namespace pcache

@@ -1,0 +1,178 @@
+#include "cache/cached_device.h"
+
+#include <cerrno>
+
+#include "base/crc32c.h"
+#include "cache/cache.h"
+#include "cache/clock.h"
+
+namespace pcache {
+namespace {
+
+constexpr std::size_t kStagingBuffers = 16;
+constexpr std::size_t kStagingBytes = 256 * kKiB;
+
+// Stable over restarts, different for each device of each cache device.
+std::uint64_t inode_of(const std::array<std::uint8_t, 16>& uuid, std::uint32_t device_id) {
+  return std::uint64_t{crc32c(uuid.data(), uuid.size())} << 32 | (std::uint64_t{device_id} + 2);
+}
+
+}  // namespace
+
+CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::unique_ptr<BackingDev> backing)
+    : cache_(cache),
+      place_(device.place),
+      device_id_(device.record.device_id),
+      name_(device.record.name.data()),
+      cache_label_(cache.cache_dev().label()),
+      size_bytes_(device.record.size_bytes),
+      inode_(inode_of(cache.cache_dev().uuid(), device.record.device_id)),
+      backing_path_(device.record.backing_path.data()),
+      recorded_backing_{device.record.backing_id.data(), device.record.size_bytes},
+      serves_(backing != nullptr),
+      backing_(std::move(backing)),
+      worker_("writeback", [this] { return background_step(); }) {
+  for (std::uint32_t i = 0; i < device.record.streams; ++i) {
+    streams_.push_back(std::make_unique<Stream>(cache.cache_dev(), cache.pool(), cache.slots(), device_id_, i));
+  }
+  torn_.resize(streams_.size());
+  if (serves_) {
+    for (std::size_t i = 0; i < kStagingBuffers; ++i) staging_.emplace_back(kStagingBytes);
+  }
+}
+
+CachedDevice::~CachedDevice() { stop(); }
+
+void CachedDevice::start() {
+  if (serves_ && !failed_) worker_.start();
+}
+
+void CachedDevice::stop() {
+  if (stopped_.exchange(true)) return;
+  worker_.stop();
+  cache_.fail_waiting(this);
+  {
+    const std::lock_guard lock(progress_mutex_);
+    progress_.notify_all();
+  }
+  {
+    std::unique_lock lock(idle_mutex_);
+    idle_.wait(lock, [this] { return operations_.load() == 0; });
+  }
+  // Here and not by whoever drops the last reference: that may be a completion on the backing's own thread.
+  const std::lock_guard step(writeback_mutex_);
+  backing_.reset();
+}
+
+// Against stop(): one of the two sees what the other did.
+bool CachedDevice::count_in() {
+  operations_.fetch_add(1, std::memory_order_seq_cst);
+  if (!stopped_) return true;
+  count_out();
+  return false;
+}
+
+void CachedDevice::count_out() {
+  const std::lock_guard lock(idle_mutex_);
+  if (operations_.fetch_sub(1, std::memory_order_acq_rel) == 1) idle_.notify_all();
+}
+
+std::uint64_t CachedDevice::close_epoch() {
+  const std::lock_guard lock(epoch_mutex_);
+  const std::uint64_t open = epoch_.load(std::memory_order_relaxed);
+  if (!epoch_used_.exchange(false, std::memory_order_acq_rel)) return open - 1;
+  closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : now_ms()});
+  epoch_opened_ms_ = 0;
+  epoch_blocks_.store(stored_bytes() / kBlockSize, std::memory_order_relaxed);
+  epoch_.store(open + 1, std::memory_order_release);
+  return open;
+}
+
+void CachedDevice::set_durable_epoch(std::uint64_t epoch) {
+  std::uint64_t before = durable_epoch_.load(std::memory_order_relaxed);
+  while (before < epoch && !durable_epoch_.compare_exchange_weak(before, epoch)) {
+  }
+}
+
+void CachedDevice::flush(Completion done) {
+  flushes_.fetch_add(1, std::memory_order_relaxed);
+  if (stopped_ || failed_) return done(EIO);
+  cache_.flush(*this, done);
+}
+
+int CachedDevice::drain(std::uint64_t timeout_ms) {
+  if (!serves_ || failed_ || stopped_) return dirty_bytes() == 0 && !failed_ && !stopped_ ? 0 : EIO;
+  if (!cache_.commit({this}).ok()) return EIO;
+  const std::uint64_t target = durable_epoch_.load();
+  std::uint64_t before = drain_epoch_.load(std::memory_order_relaxed);
+  while (before < target && !drain_epoch_.compare_exchange_weak(before, target)) {
+  }
+  if (!worker_.running()) {  // stepped by hand
+    while (clean_epoch_ < target) {
+      if (!writeback_step()) return EIO;
+    }
+    return 0;
+  }
+  worker_.kick();
+  std::unique_lock lock(progress_mutex_);
+  const std::uint64_t failures = failures_;
+  const auto finished = [&] { return clean_epoch_ >= target || failures_ >= failures + kFailuresToGiveUp || stopped_; };
+  if (timeout_ms == 0) {
+    progress_.wait(lock, finished);
+  } else if (!progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), finished)) {
+    return ETIMEDOUT;
+  }
+  return clean_epoch_ >= target ? 0 : EIO;
+}
+
+std::uint64_t CachedDevice::dirty_bytes() const {
+  std::uint64_t blocks = 0;
+  for (const auto& stream : streams_) blocks += stream->dirty_blocks.load(std::memory_order_relaxed);
+  return blocks * kBlockSize;
+}
+
+std::uint64_t CachedDevice::stored_bytes() const {
+  std::uint64_t slots = 0;
+  for (const auto& stream : streams_) slots += stream->stored_slots.load(std::memory_order_relaxed);
+  return slots * kBlockSize;
+}
+
+std::uint64_t CachedDevice::index_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& stream : streams_) bytes += stream->index.bucket_bytes();
+  return bytes;
+}
+
+LogicDevStats CachedDevice::stats() const {
+  LogicDevStats s;
+  s.name = name_;
+  s.size_bytes = size_bytes_;
+  s.backing = backing_path_;
+  s.cache_dev = cache_label_;
+  s.mode = "writeback";
+  s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
+  s.detail = detail_;
+  s.dirty_bytes = dirty_bytes();
+  for (const auto& stream : streams_) s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
+  s.reads = reads_;
+  s.read_bytes = read_bytes_;
+  s.read_hits = read_hits_;
+  s.read_misses = read_misses_;
+  s.read_fills = read_fills_;
+  s.writes = writes_;
+  s.write_bytes = write_bytes_;
+  s.flushes = flushes_;
+  s.discards = discards_;
+  s.written_back_bytes = written_back_bytes_;
+  s.writeback_errors = writeback_errors_;
+  s.space_waits = space_waits_;
+  s.evicted_bytes = evicted_blocks_ * kBlockSize;
+  s.relocated_bytes = relocated_blocks_ * kBlockSize;
+  s.checksum_errors = checksum_errors_;
+  s.lost_bytes = lost_blocks_ * kBlockSize;
+  s.epoch = epoch_;
+  s.clean_epoch = clean_epoch_;
+  return s;
+}
+
+}  // namespace pcache

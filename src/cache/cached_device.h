@@ -1,0 +1,224 @@
+// A logical device: the operations that users start, and the writeback and reclaim of what they leave behind.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/units.h"
+#include "base/worker.h"
+#include "cache/fetch.h"
+#include "cache/stream.h"
+#include "cache/write_op.h"
+#include "pcache/backing_dev.h"
+#include "pcache/logic_dev.h"
+#include "segment/cache_dev.h"
+
+namespace pcache {
+
+class Cache;
+
+class CachedDevice final : public LogicDev {
+ public:
+  // Made by Cache. `backing` may be null: the device then only keeps what it holds.
+  CachedDevice(Cache& cache, const CacheDev::Device& device, std::unique_ptr<BackingDev> backing);
+  ~CachedDevice() override;
+
+  // --- LogicDev
+  const std::string& name() const override { return name_; }
+  std::uint64_t size_bytes() const override { return size_bytes_; }
+  std::uint64_t inode() const override { return inode_; }
+  void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
+  void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override;
+  void flush(Completion done) override;
+  void discard(std::uint64_t offset, std::uint64_t length, Completion done) override;
+  int drain(std::uint64_t timeout_ms) override;
+  LogicDevStats stats() const override;
+
+  // --- Life cycle, called by Cache
+
+  // Rebuilds the index from the log. Damage that may hide dirty data makes the device failed; damage that cannot is
+  // repaired and counted. A failed Status means that the medium cannot be read at all.
+  Status replay(std::vector<SegmentPool::InUse> segments);
+  // Makes what replay found durable, so that operations may begin.
+  Status settle();
+  void start();
+  // Ends background work and every operation: what waits for space gets EIO. Further operations get EIO.
+  void stop();
+  // While set, writes and discards get EIO; what was acknowledged before can be drained for good.
+  void refuse_writes(bool refuse) { refusing_writes_ = refuse; }
+  // Gives all segments back. After stop().
+  Status release_segments();
+
+  // --- Background work, one step at a time (the worker of start() calls these too)
+
+  // Writes back one epoch if there is one to write. Returns whether it did; errors are counted and retried later.
+  bool writeback_step();
+  // Releases the oldest segment of `stream` if it is clean and not the head; hot blocks are appended again. Returns
+  // whether a segment became free.
+  bool reclaim_front(std::uint32_t stream);
+  // For reclaim to choose from: the age of the oldest segment of each stream that has more than its head, and whether it
+  // is clean.
+  struct Victim {
+    std::uint32_t stream = 0;
+    std::uint64_t age = 0;
+    bool clean = false;
+  };
+  std::vector<Victim> victims();
+
+  // Ends the open epoch if anything was written in it. Returns the last closed epoch. Writes that are acknowledged
+  // before the call belong to that epoch or an older one.
+  std::uint64_t close_epoch();
+  // Everything up to `epoch` survives power loss and may be written back.
+  void set_durable_epoch(std::uint64_t epoch);
+
+  // Continues a write that waited for space, or ends it.
+  void resume(std::unique_ptr<WriteOp> op);
+  void finish(std::unique_ptr<WriteOp> op, int error);
+  bool stopped() const { return stopped_; }
+
+  void kick() { worker_.kick(); }
+  std::uint32_t place() const { return place_; }
+  std::uint32_t device_id() const { return device_id_; }
+  // Whether it was given a backing: users see it.
+  bool serves() const { return serves_; }
+  std::string backing_path() const { return backing_path_; }
+  const BackingIdentity& recorded_backing() const { return recorded_backing_; }
+  std::uint64_t dirty_bytes() const;
+  std::uint64_t index_bytes() const;
+  std::uint64_t stored_bytes() const;
+  std::uint64_t damaged_records() const { return damaged_records_; }
+  bool failed() const { return failed_; }
+  // Why the device does not run; set before start().
+  void set_detail(std::string detail) { detail_ = std::move(detail); }
+  // Writeback failed several times in a row and has not succeeded since.
+  bool backing_failing() const { return failures_in_a_row_.load(std::memory_order_relaxed) >= kFailuresToGiveUp; }
+
+ private:
+  friend struct Fetch;
+  friend struct ReadOp;
+
+  static constexpr int kFailuresToGiveUp = 3;
+  static constexpr std::uint32_t kBatchBlocks = 16;  // appended at once: how long a stream's lock may be held
+
+  std::uint32_t stream_number(std::uint64_t block) const {
+    return stream_of_block(block, static_cast<std::uint32_t>(streams_.size()));
+  }
+  Stream& stream_of(std::uint64_t block) { return *streams_[stream_number(block)]; }
+  std::uint64_t blocks() const { return div_ceil(size_bytes_, kBlockSize); }
+  // Bytes of `block` that the device has: less than a block at the end.
+  std::uint64_t bytes_in(std::uint64_t block) const { return std::min(kBlockSize, size_bytes_ - block * kBlockSize); }
+  bool in_bounds(std::uint64_t offset, std::uint64_t length) const {
+    return offset <= size_bytes_ && length <= size_bytes_ - offset;
+  }
+
+  // read_path.cc
+  void start_read(std::uint64_t offset, std::span<std::byte> buffer, Completion done);
+  enum class Lookup { hit, miss, error };
+  Lookup read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip, std::span<std::byte> out);
+  bool drop_damaged(Stream& stream, const StreamIndex::Found& found);
+  bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
+  void read_rest(ReadOp& op, std::uint64_t from);
+  void start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count);
+  void fetched(Fetch& fetch, int error);
+  void fill(Fetch& fetch);
+
+  // write_path.cc
+  enum class Progress { done, no_space, needs_block, failed };
+  Progress advance(WriteOp& op);
+  Progress write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count);
+  Progress write_part(WriteOp& op);
+  Progress base_of_part(Stream& stream, WriteOp& op, std::uint64_t block, std::byte* out);
+  void suspend(std::unique_ptr<WriteOp> op, Progress why);
+  void forget_part(const WriteOp& op);
+  Progress reserve(Stream& stream, WriteOp& op);
+  std::uint64_t enter_epoch(Stream& stream);
+  void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
+  void overtake(Stream& stream, std::uint64_t begin, std::uint64_t end);
+
+  // reclaim.cc
+  bool relocate(Stream& stream, SlotId slot, const SlotKey& key);
+
+  // discard.cc
+  Progress discard_blocks(WriteOp& op);
+  void forget_blocks(Stream& stream, std::uint64_t begin, std::uint64_t end);
+  void publish_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
+  std::uint32_t streams_in(std::uint64_t begin, std::uint64_t end) const;
+  void unlink(Stream& stream, SlotId slot);
+
+  // writeback.cc
+  struct EpochContent;
+  EpochContent collect(std::uint64_t epoch);
+  int write_epoch(const EpochContent& content);
+  int write_zeroes(const EpochContent& content);
+  int write_blocks_back(const EpochContent& content);
+  Status mark_clean(const EpochContent& content, std::uint64_t epoch);
+  bool mark_lost(SlotId slot, std::uint64_t block);
+  std::chrono::milliseconds background_step();
+  bool epoch_due(std::uint64_t now_ms);
+  void writeback_failed();
+
+  // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
+  bool count_in();
+  void count_out();
+
+  Cache& cache_;
+  const std::uint32_t place_;
+  const std::uint32_t device_id_;
+  const std::string name_;
+  const std::string cache_label_;
+  const std::uint64_t size_bytes_;
+  const std::uint64_t inode_;
+  const std::string backing_path_;
+  const BackingIdentity recorded_backing_;
+  const bool serves_;  // has a backing
+  std::unique_ptr<BackingDev> backing_;  // until stop()
+  std::vector<std::unique_ptr<Stream>> streams_;
+  std::vector<AlignedBuffer> staging_;  // what writeback verified and is writing
+  std::vector<std::vector<StreamLog::Hole>> torn_;  // by stream, from replay() to settle()
+  std::string detail_;
+  std::atomic<bool> failed_{false};
+  std::uint64_t damaged_records_ = 0;
+
+  // The open epoch. Read under a stream's lock by writers; changed under epoch_mutex_.
+  std::atomic<std::uint64_t> epoch_{1};
+  std::atomic<bool> epoch_used_{false};
+  std::atomic<std::uint64_t> durable_epoch_{0};
+  std::atomic<std::uint64_t> clean_epoch_{0};
+  std::mutex epoch_mutex_;
+  struct ClosedEpoch {
+    std::uint64_t epoch = 0;
+    std::uint64_t opened_ms = 0;
+  };
+  std::deque<ClosedEpoch> closed_;     // not yet written back; under epoch_mutex_
+  std::uint64_t epoch_opened_ms_ = 0;  // when the worker first saw the open epoch used; under epoch_mutex_
+  std::atomic<std::uint64_t> epoch_blocks_{0};  // stored when the open epoch began, to limit its size
+
+  std::mutex writeback_mutex_;  // one writeback step at a time
+  std::mutex progress_mutex_;
+  std::condition_variable progress_;  // clean_epoch_ or failures changed
+  std::atomic<std::uint64_t> drain_epoch_{0};  // write back up to here without delay
+  std::atomic<int> failures_in_a_row_{0};
+  std::uint64_t failures_ = 0;  // under progress_mutex_
+
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> refusing_writes_{false};
+  std::atomic<std::uint64_t> operations_{0};  // that hold the device beyond the caller's frame
+  std::mutex idle_mutex_;
+  std::condition_variable idle_;
+
+  std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
+  std::atomic<std::uint64_t> writes_{0}, write_bytes_{0}, flushes_{0}, discards_{0};
+  std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
+  std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0}, lost_blocks_{0};
+
+  Worker worker_;  // last: it runs on all of the above
+};
+
+}  // namespace pcache

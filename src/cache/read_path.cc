@@ -1,0 +1,268 @@
+// Reading: what the cache has is copied on the calling thread, the rest comes from the backing and is kept.
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "base/crc32c.h"
+#include "cache/cache.h"
+#include "cache/cached_device.h"
+
+namespace pcache {
+
+void ReadOp::take_block(std::uint64_t block, const std::byte* content) {
+  const std::uint64_t begin = std::max(offset, block * kBlockSize);
+  const std::uint64_t end = std::min(offset + buffer.size(), (block + 1) * kBlockSize);
+  std::memcpy(buffer.data() + (begin - offset), content + (begin - block * kBlockSize), end - begin);
+}
+
+void ReadOp::put() {
+  if (pending.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  const Completion completion = done;
+  const int code = error.load(std::memory_order_relaxed);
+  delete this;
+  completion(code);
+}
+
+void CachedDevice::read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) {
+  reads_.fetch_add(1, std::memory_order_relaxed);
+  read_bytes_.fetch_add(buffer.size(), std::memory_order_relaxed);
+  start_read(offset, buffer, done);
+}
+
+void CachedDevice::start_read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) {
+  if (!in_bounds(offset, buffer.size())) return done(EINVAL);
+  if (stopped_ || failed_ || !serves_) return done(EIO);
+
+  const std::uint64_t end = offset + buffer.size();
+  std::uint64_t hits = 0;
+  for (std::uint64_t at = offset; at < end;) {
+    const std::uint64_t block = at / kBlockSize;
+    const std::uint64_t length = std::min(end, (block + 1) * kBlockSize) - at;
+    switch (read_cached(stream_of(block), block, at % kBlockSize, buffer.subspan(at - offset, length))) {
+      case Lookup::hit:
+        ++hits;
+        at += length;
+        continue;
+      case Lookup::error:
+        return done(EIO);
+      case Lookup::miss:
+        break;
+    }
+    read_hits_.fetch_add(hits, std::memory_order_relaxed);
+    if (!count_in()) return done(EIO);
+    auto* op = new ReadOp{offset, buffer, done};
+    read_rest(*op, at);
+    count_out();
+    op->put();
+    return;
+  }
+  read_hits_.fetch_add(hits, std::memory_order_relaxed);
+  done(0);
+}
+
+// Serves the request from `from` on, which is known to miss.
+void CachedDevice::read_rest(ReadOp& op, std::uint64_t from) {
+  const std::uint64_t end = op.offset + op.buffer.size();
+  const std::uint64_t last = div_ceil(end, kBlockSize);
+  std::uint64_t block = from / kBlockSize;
+  while (block < last) {
+    // A run of blocks of one window that are not cached.
+    const std::uint64_t window_end = std::min(last, (block / kWindowBlocks + 1) * kWindowBlocks);
+    std::uint64_t run_end = block;
+    std::uint64_t hits = 0;
+    for (; run_end < window_end; ++run_end) {
+      const std::uint64_t begin = std::max(op.offset, run_end * kBlockSize);
+      const std::uint64_t stop = std::min(end, (run_end + 1) * kBlockSize);
+      const Lookup found = read_cached(stream_of(run_end), run_end, begin % kBlockSize,
+                                       op.buffer.subspan(begin - op.offset, stop - begin));
+      if (found == Lookup::miss) continue;
+      hits = 1;
+      if (found == Lookup::error) op.fail(EIO);
+      break;
+    }
+    if (run_end > block) start_misses(op, block, run_end - block);
+    read_hits_.fetch_add(hits, std::memory_order_relaxed);
+    block = run_end + hits;
+  }
+}
+
+CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip,
+                                               std::span<std::byte> out) {
+  SegmentPool& pool = cache_.pool();
+  const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
+  for (;;) {
+    const StreamIndex::Found found = stream.index.find_unlocked(block);
+    if (found.slot == kNoSlot) return Lookup::miss;
+    if (found.key.type == SlotType::lost) return Lookup::error;
+    const SegmentId segment = found.slot / slots_per_segment;
+    pool.pin(segment);
+    if (!stream.index.still_valid(found)) {
+      pool.unpin(segment);
+      continue;
+    }
+    bool intact;
+    if (out.size() == kBlockSize) {
+      intact = read_cell(found.slot, found.value, out.data());
+    } else {
+      std::array<std::byte, kBlockSize> whole;
+      intact = read_cell(found.slot, found.value, whole.data());
+      if (intact) std::memcpy(out.data(), whole.data() + skip, out.size());
+    }
+    pool.unpin(segment);
+    if (intact) {
+      cache_.slots().heat(found.slot);
+      return Lookup::hit;
+    }
+    if (!drop_damaged(stream, found)) return Lookup::error;
+  }
+}
+
+bool CachedDevice::read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const {
+  const Geometry& g = cache_.cache_dev().geometry();
+  const std::uint64_t offset = g.cell_offset(slot / g.slots_per_segment, slot % g.slots_per_segment);
+  return cache_.cache_dev().space().read(offset, out, kBlockSize) && crc32c(out, kBlockSize) == crc;
+}
+
+// A clean block that is damaged is forgotten, to be read from the backing again; a dirty one has no other copy.
+bool CachedDevice::drop_damaged(Stream& stream, const StreamIndex::Found& found) {
+  checksum_errors_.fetch_add(1, std::memory_order_relaxed);
+  const std::lock_guard lock(stream.lock);
+  const SlotKey key = cache_.slots().key(found.slot);
+  if (key.block != found.key.block || !key.linked) return true;  // it is another one by now: look again
+  if (key.dirty) return false;
+  unlink(stream, found.slot);
+  return true;
+}
+
+void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count) {
+  Stream& stream = stream_of(first);
+  static constexpr std::array<std::byte, kBlockSize> kZeroes{};
+  std::vector<std::unique_ptr<Fetch>> fetches;
+  std::vector<std::uint64_t> again;
+  {
+    const std::lock_guard lock(stream.lock);
+    for (std::uint64_t block = first; block < first + count; ++block) {
+      if (stream.index.find(block) != kNoSlot) {
+        again.push_back(block);  // somebody filled or wrote it just now
+      } else if (stream.zeros.contains(block)) {
+        op.take_block(block, kZeroes.data());
+        read_hits_.fetch_add(1, std::memory_order_relaxed);
+      } else if (const auto joined = stream.fetches.find(block); joined != stream.fetches.end()) {
+        Fetch& fetch = *joined->second;
+        if (!fetch.waiters.empty() && fetch.waiters.back().op == &op &&
+            fetch.waiters.back().first + fetch.waiters.back().count == block) {
+          ++fetch.waiters.back().count;
+        } else {
+          fetch.waiters.push_back({&op, block, 1});
+          op.pending.fetch_add(1, std::memory_order_relaxed);
+        }
+        read_misses_.fetch_add(1, std::memory_order_relaxed);
+      } else {
+        if (fetches.empty() || fetches.back()->first + fetches.back()->count != block) {
+          fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), {}}));
+        }
+        ++fetches.back()->count;
+      }
+    }
+    for (const auto& fetch : fetches) {
+      for (std::uint64_t i = 0; i < fetch->count; ++i) stream.fetches[fetch->first + i] = fetch.get();
+      fetch->waiters.push_back({&op, fetch->first, fetch->count});
+      op.pending.fetch_add(1, std::memory_order_relaxed);
+      read_misses_.fetch_add(fetch->count, std::memory_order_relaxed);
+    }
+  }
+  for (auto& fetch : fetches) {
+    fetch->buffer = AlignedBuffer(fetch->count * kBlockSize);
+    const std::uint64_t begin = fetch->first * kBlockSize;
+    const std::uint64_t length = std::min(fetch->count * kBlockSize, size_bytes_ - begin);
+    std::memset(fetch->buffer.data() + length, 0, fetch->buffer.size() - length);
+    operations_.fetch_add(1, std::memory_order_relaxed);  // the request's own count is still there
+    Fetch* const raw = fetch.release();
+    backing_->read(begin, {raw->buffer.data(), length},
+                   {[](void* context, int error) {
+                      auto* f = static_cast<Fetch*>(context);
+                      f->device.fetched(*f, error);
+                    },
+                    raw});
+  }
+  for (const std::uint64_t block : again) {
+    const std::uint64_t begin = std::max(op.offset, block * kBlockSize);
+    const std::uint64_t stop = std::min(op.offset + op.buffer.size(), (block + 1) * kBlockSize);
+    switch (read_cached(stream, block, begin % kBlockSize, op.buffer.subspan(begin - op.offset, stop - begin))) {
+      case Lookup::hit:
+        read_hits_.fetch_add(1, std::memory_order_relaxed);
+        break;
+      case Lookup::error:
+        op.fail(EIO);
+        break;
+      case Lookup::miss:
+        start_misses(op, block, 1);
+        break;
+    }
+  }
+}
+
+void CachedDevice::fetched(Fetch& fetch, int error) {
+  if (error == 0) fill(fetch);
+  std::vector<Fetch::Waiter> waiters;
+  {
+    const std::lock_guard lock(fetch.stream.lock);
+    for (std::uint64_t block = fetch.first; block < fetch.first + fetch.count; ++block) {
+      const auto it = fetch.stream.fetches.find(block);
+      if (it != fetch.stream.fetches.end() && it->second == &fetch) fetch.stream.fetches.erase(it);
+    }
+    waiters.swap(fetch.waiters);
+  }
+  const std::unique_ptr<Fetch> owned(&fetch);
+  count_out();  // from here on only the requests are touched
+  for (const Fetch::Waiter& waiter : waiters) {
+    if (error != 0) {
+      waiter.op->fail(EIO);
+    } else {
+      for (std::uint64_t block = waiter.first; block < waiter.first + waiter.count; ++block) {
+        waiter.op->take_block(block, fetch.buffer.data() + (block - fetch.first) * kBlockSize);
+      }
+    }
+    waiter.op->put();
+  }
+}
+
+// Keeps what was read, as far as there is space without waiting. Nothing here needs to be durable: a record whose payload
+// did not make it fails its checksum and is read again.
+void CachedDevice::fill(Fetch& fetch) {
+  Stream& stream = fetch.stream;
+  for (std::uint64_t done = 0; done < fetch.count;) {
+    const std::lock_guard lock(stream.lock);
+    if (stream.log.room() == 0) {
+      if (!cache_.may_fill()) {
+        cache_.kick_reclaim();
+        return;
+      }
+      const auto room = stream.log.reserve();
+      if (!room || *room == 0) return;
+    }
+    std::array<LogEntry, kBatchBlocks> entries;
+    std::size_t count = 0;
+    const std::size_t limit = std::min<std::size_t>(entries.size(), stream.log.room());
+    for (; done < fetch.count && count < limit; ++done) {
+      const auto it = stream.fetches.find(fetch.first + done);
+      if (it == stream.fetches.end() || it->second != &fetch) continue;  // overtaken
+      entries[count++] = {RecordType::clean, fetch.first + done, 1, fetch.buffer.data() + done * kBlockSize, 0};
+    }
+    if (count == 0) continue;
+    const auto lsn = stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::visible);
+    if (!lsn) return;
+    bump(stream.stored_slots, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      stream.fetches.erase(entries[i].block);  // or publish() would take it for overtaken
+      publish(stream, *lsn + i, entries[i], false);
+    }
+    read_fills_.fetch_add(count, std::memory_order_relaxed);
+  }
+  if (cache_.short_of_space()) cache_.kick_reclaim();
+}
+
+}  // namespace pcache

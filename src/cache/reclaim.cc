@@ -1,0 +1,123 @@
+// Reclaim: the oldest segment of a stream becomes free. Hot blocks are appended again first, cold ones forgotten.
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <thread>
+
+#include "cache/cache.h"
+#include "cache/cached_device.h"
+
+namespace pcache {
+namespace {
+
+constexpr std::uint32_t kSlotsPerLock = 64;  // how long writers of the stream are kept waiting
+
+}  // namespace
+
+std::vector<CachedDevice::Victim> CachedDevice::victims() {
+  std::vector<Victim> victims;
+  for (std::uint32_t i = 0; i < streams_.size(); ++i) {
+    Stream& stream = *streams_[i];
+    const std::lock_guard lock(stream.lock);
+    if (stream.log.segments().size() < 2) continue;
+    const StreamLog::Segment& front = stream.log.segments().front();
+    victims.push_back(
+        {i, cache_.pool().age(front.id), !failed_ && stream.first_dirty_lsn() >= stream.log.end_lsn(front)});
+  }
+  return victims;
+}
+
+// All of the segment is on the backing, so nothing has to be made durable before it is released: a crash that loses a
+// relocated block, or a newer unflushed one, leaves the backing's value, which is the one before. Only a lost block's
+// record must not vanish; relocate() makes that one durable. Release is durable before the segment can be taken again.
+bool CachedDevice::reclaim_front(std::uint32_t number) {
+  Stream& stream = *streams_[number];
+  SlotTable& slots = cache_.slots();
+  const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
+  StreamLog::Segment front;
+  {
+    const std::lock_guard lock(stream.lock);
+    if (failed_ || stream.log.segments().size() < 2) return false;
+    front = stream.log.segments().front();
+    if (stream.first_dirty_lsn() < stream.log.end_lsn(front)) return false;
+  }
+  const SlotId first = front.id * slots_per_segment;
+  std::uint32_t relocations_left = slots_per_segment / 2;  // or a cache that is all hot would never get a segment free
+  for (std::uint32_t done = 0; done < slots_per_segment; done += kSlotsPerLock) {
+    const std::lock_guard lock(stream.lock);
+    for (std::uint32_t i = done; i < std::min(done + kSlotsPerLock, slots_per_segment); ++i) {
+      const SlotId slot = first + i;
+      const SlotKey key = slots.key(slot);
+      if (!key.linked) continue;
+      const bool keep = key.type == SlotType::lost || (slots.hot(slot) && relocations_left > 0);
+      if (keep && relocate(stream, slot, key)) {
+        if (relocations_left > 0) --relocations_left;
+      } else if (key.type == SlotType::lost) {
+        return false;  // there is no room for its record now
+      } else {
+        unlink(stream, slot);
+        evicted_blocks_.fetch_add(1, std::memory_order_relaxed);
+      }
+    }
+  }
+  // No slot of the segment is in the index any more. Readers that found one before hold a pin (I5).
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  while (cache_.pool().pinned(front.id)) std::this_thread::yield();
+
+  const std::lock_guard lock(stream.lock);
+  for (SlotId slot = first; slot < first + slots_per_segment; ++slot) {
+    slots.set_key(slot, SlotKey());
+    slots.cool(slot);
+  }
+  return stream.log.release_front().ok();
+}
+
+// Appends a clean or lost block of the oldest segment again. Returns whether it did.
+bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
+  if (stream.log.room() == 0) {
+    if (!cache_.may_fill()) return false;
+    const auto room = stream.log.reserve();
+    if (!room || *room == 0) return false;
+  }
+  std::array<std::byte, kBlockSize> content;
+  LogEntry entry{RecordType::clean, key.block, 1, content.data(), 0};
+  Persist persist = Persist::visible;
+  if (key.type == SlotType::lost) {
+    entry.type = RecordType::lost;
+    entry.payload = nullptr;
+    persist = Persist::synced;
+  } else if (!read_cell(slot, cache_.slots().value(slot), content.data())) {
+    checksum_errors_.fetch_add(1, std::memory_order_relaxed);
+    return false;
+  }
+  const auto lsn = stream.log.append({&entry, 1}, epoch_.load(std::memory_order_acquire), persist);
+  if (!lsn) return false;
+  bump(stream.stored_slots, 1);
+  publish(stream, *lsn, entry, false);
+  relocated_blocks_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+Status CachedDevice::release_segments() {
+  for (const auto& stream : streams_) {
+    std::unique_lock lock(stream->lock);
+    for (const StreamLog::Segment& segment : stream->log.segments()) {
+      for (std::uint64_t lsn = segment.first_lsn; lsn < stream->log.end_lsn(segment); ++lsn) {
+        const SlotId slot = stream->log.slot_of(lsn);
+        unlink(*stream, slot);
+        cache_.slots().set_key(slot, SlotKey());
+        cache_.slots().cool(slot);
+      }
+    }
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    for (const StreamLog::Segment& segment : stream->log.segments()) {
+      while (cache_.pool().pinned(segment.id)) std::this_thread::yield();
+    }
+    if (Status status = stream->log.release_all(); !status.ok()) return status;
+  }
+  cache_.kick_reclaim();
+  return Status();
+}
+
+}  // namespace pcache

@@ -1,0 +1,109 @@
+// Recovery: the index, the epochs and the discarded ranges come back from the log.
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+
+#include "cache/cache.h"
+#include "cache/cached_device.h"
+#include "cache/clock.h"
+
+namespace pcache {
+
+Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
+  const auto fail = [this](const std::string& why) {
+    failed_ = true;
+    if (detail_.empty()) detail_ = why;
+  };
+  std::uint64_t clean = 0;
+  if (const auto stored = cache_.cache_dev().clean_epoch(place_)) {
+    clean = *stored;
+  } else {
+    fail(stored.status().message());
+  }
+  if (cache_.pool().damaged_count() != 0) {
+    fail("the segment table is damaged in both copies (" + std::to_string(cache_.pool().damaged_count()) +
+         " entries): dirty data may be missing");
+  }
+
+  std::vector<std::vector<SegmentPool::InUse>> by_stream(streams_.size());
+  for (const auto& segment : segments) {
+    if (segment.entry.stream < streams_.size()) {
+      by_stream[segment.entry.stream].push_back(segment);
+    } else {
+      fail("segment " + std::to_string(segment.id) + " belongs to a stream that does not exist");
+    }
+  }
+  std::uint64_t newest = clean;
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    streams_[i]->log.adopt(std::move(by_stream[i]));
+    newest = std::max(newest, streams_[i]->log.last_epoch());
+  }
+
+  std::set<std::uint64_t> dirty_epochs;
+  for (std::uint32_t i = 0; i < streams_.size(); ++i) {
+    Stream& stream = *streams_[i];
+    const std::lock_guard lock(stream.lock);
+    std::uint64_t misplaced = 0;
+    const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
+      const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
+      const bool dirty =
+          (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
+      if (record.type == RecordType::filler) {
+        cache_.slots().set_key(stream.log.slot_of(lsn), {0, SlotType::filler, false, false});
+        return;
+      }
+      if (dirty && (stream.epochs.empty() || stream.epochs.back().epoch != record.epoch)) {
+        stream.epochs.push_back({record.epoch, lsn});
+        dirty_epochs.insert(record.epoch);
+      }
+      if (record.type == RecordType::zero) {
+        publish_zero(stream, lsn, entry, dirty);
+      } else if (stream_number(record.block) == i) {
+        publish(stream, lsn, entry, dirty);
+      } else {
+        ++misplaced;
+      }
+    };
+    const std::vector<StreamLog::Hole> holes = stream.log.replay(blocks(), newest, visit);
+    if (misplaced != 0) {
+      damaged_records_ += misplaced;
+      fail("key records of stream " + std::to_string(i) + " are of blocks that belong to another");
+    }
+    for (const StreamLog::Hole& hole : holes) {
+      torn_[i].push_back(hole);
+      if (hole.torn) continue;
+      damaged_records_ += hole.count;
+      if (hole.next_epoch > clean) {
+        fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
+             " are damaged or missing: dirty data may be lost");
+        continue;
+      }
+      // What was lost is clean. Older records, clean too, might be of the same blocks: the backing is right about them.
+      for (const StreamLog::Segment& segment : stream.log.segments()) {
+        const std::uint64_t stop = std::min(stream.log.end_lsn(segment), hole.first_lsn);
+        for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) unlink(stream, stream.log.slot_of(lsn));
+      }
+    }
+  }
+
+  const std::lock_guard lock(epoch_mutex_);
+  for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, now_ms()});
+  epoch_ = newest + 1;
+  durable_epoch_ = newest;
+  clean_epoch_ = clean;
+  return Status();
+}
+
+// Persist order: what the log lacks is filled in and what was read is made durable before anything is appended.
+Status CachedDevice::settle() {
+  if (failed_) return Status();
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    const std::lock_guard lock(streams_[i]->lock);
+    if (Status status = streams_[i]->log.settle(torn_[i]); !status.ok()) return status;
+    torn_[i].clear();
+  }
+  return Status();
+}
+
+}  // namespace pcache

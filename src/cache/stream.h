@@ -1,0 +1,59 @@
+// One shard of a logical device: a key-log stream, its index, and what is going on in it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/backoff_lock.h"
+#include "index/stream_index.h"
+#include "index/zero_map.h"
+#include "log/stream_log.h"
+
+namespace pcache {
+
+struct Fetch;
+
+// A write of part of a block waits for the rest of it from the backing; any other write of the block in between makes
+// what was read worthless.
+struct BlockWatch {
+  std::uint64_t block = 0;
+  bool overtaken = false;
+};
+
+// Adds to a counter that only the holder of one lock changes, and anybody may read: no locked instruction.
+inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) {
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+// Everything but the atomics and unlocked index lookups is guarded by `lock`. Where several streams are locked, it is in
+// the order of their numbers.
+struct Stream {
+  Stream(CacheDev& cache_dev, SegmentPool& pool, SlotTable& slots, std::uint32_t device_id, std::uint32_t number)
+      : index(slots), log(cache_dev, pool, device_id, number) {}
+
+  // Where an epoch that is not written back yet begins in this stream.
+  struct EpochStart {
+    std::uint64_t epoch = 0;
+    std::uint64_t first_lsn = 0;
+  };
+
+  // Every slot before this one is on the backing.
+  std::uint64_t first_dirty_lsn() const { return epochs.empty() ? log.next_lsn() : epochs.front().first_lsn; }
+
+  BackoffLock lock;
+  StreamIndex index;
+  StreamLog log;
+  ZeroMap zeros;
+  std::deque<EpochStart> epochs;  // oldest first; only those that have something to write back
+  absl::flat_hash_map<std::uint64_t, Fetch*> fetches;  // blocks being read from the backing, by block
+  std::vector<BlockWatch*> watches;
+
+  std::atomic<std::uint64_t> dirty_blocks{0};   // linked and dirty
+  std::atomic<std::uint64_t> cached_blocks{0};  // linked
+  std::atomic<std::uint64_t> stored_slots{0};   // ever appended, since opening
+};
+
+}  // namespace pcache

@@ -1,0 +1,32 @@
+// A write or discard in progress.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/aligned_buffer.h"
+#include "cache/stream.h"
+#include "pcache/completion.h"
+
+namespace pcache {
+
+// Lives on its caller's stack as long as nothing has to be waited for, and on the heap from then on.
+struct WriteOp {
+  const std::byte* data = nullptr;  // what `offset` gets; null: zeroes
+  std::uint64_t offset = 0;         // the next byte to write
+  std::uint64_t end = 0;
+  bool discard = false;  // whole blocks become zero records
+  Completion done;
+  bool waited = false;  // its turn came in the queue for space
+
+  // A part of a block whose rest had to be read from the backing.
+  struct Part {
+    BlockWatch watch;
+    bool have_base = false;
+    AlignedBuffer base{4096};
+  };
+  std::unique_ptr<Part> part;
+};
+
+}  // namespace pcache

@@ -1,0 +1,239 @@
+// Writing: whole blocks are appended to their stream's log and published; parts of blocks are completed first.
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "cache/cache.h"
+#include "cache/cached_device.h"
+
+namespace pcache {
+
+void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, Completion done) {
+  if (!in_bounds(offset, data.size())) return done(EINVAL);
+  if (stopped_ || failed_ || !serves_) return done(EIO);
+  WriteOp op;
+  op.data = data.data();
+  op.offset = offset;
+  op.end = offset + data.size();
+  op.done = done;
+  writes_.fetch_add(1, std::memory_order_relaxed);
+  write_bytes_.fetch_add(data.size(), std::memory_order_relaxed);
+  switch (const Progress progress = advance(op)) {
+    case Progress::done:
+      return done(0);
+    case Progress::failed:
+      return done(EIO);
+    default:
+      if (!count_in()) {
+        forget_part(op);
+        return done(EIO);
+      }
+      suspend(std::make_unique<WriteOp>(std::move(op)), progress);
+  }
+}
+
+void CachedDevice::resume(std::unique_ptr<WriteOp> op) {
+  const Progress progress = stopped_ || failed_ ? Progress::failed : advance(*op);
+  if (progress == Progress::no_space || progress == Progress::needs_block) return suspend(std::move(op), progress);
+  finish(std::move(op), progress == Progress::done ? 0 : EIO);
+}
+
+void CachedDevice::finish(std::unique_ptr<WriteOp> op, int error) {
+  forget_part(*op);
+  const Completion done = op->done;
+  op.reset();
+  count_out();
+  done(error);
+}
+
+void CachedDevice::forget_part(const WriteOp& op) {
+  if (!op.part) return;
+  Stream& stream = stream_of(op.part->watch.block);
+  const std::lock_guard lock(stream.lock);
+  std::erase(stream.watches, &op.part->watch);
+}
+
+void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
+  if (why == Progress::no_space) {
+    space_waits_.fetch_add(1, std::memory_order_relaxed);
+    const bool first = op->waited;
+    return cache_.wait_for_space(*this, std::move(op), first);
+  }
+  // The block is read as any reader would read it, which also keeps it in the cache if there is space.
+  const std::span<std::byte> base(op->part->base.data(), bytes_in(op->part->watch.block));
+  const std::uint64_t offset = op->part->watch.block * kBlockSize;
+  struct Waiting {
+    CachedDevice& device;
+    std::unique_ptr<WriteOp> op;
+  };
+  start_read(offset, base,
+             {[](void* context, int error) {
+                const std::unique_ptr<Waiting> waiting(static_cast<Waiting*>(context));
+                if (error != 0) return waiting->device.finish(std::move(waiting->op), error);
+                waiting->op->part->have_base = true;
+                waiting->device.resume(std::move(waiting->op));
+              },
+              new Waiting{*this, std::move(op)}});
+}
+
+CachedDevice::Progress CachedDevice::advance(WriteOp& op) {
+  while (op.offset < op.end) {
+    const std::uint64_t block = op.offset / kBlockSize;
+    Progress progress;
+    if (op.offset % kBlockSize == 0 && op.end - op.offset >= kBlockSize) {
+      if (op.discard) {
+        progress = discard_blocks(op);
+      } else {
+        const std::uint64_t window_end = (block / kWindowBlocks + 1) * kWindowBlocks;
+        progress = write_blocks(op, block, std::min(op.end / kBlockSize, window_end) - block);
+      }
+    } else {
+      progress = write_part(op);
+    }
+    if (progress != Progress::done) return progress;
+  }
+  return Progress::done;
+}
+
+// Appends as many of `count` blocks from `block` on as fit into one batch, and moves `op` on by them.
+// Persist order: see StreamLog::append(). The index changes last, so that a write that fails leaves what was there.
+CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count) {
+  static constexpr std::array<std::byte, kBlockSize> kZeroes{};
+  Stream& stream = stream_of(block);
+  stream.index.prefetch(block);
+  const std::lock_guard lock(stream.lock);
+  if (const Progress progress = reserve(stream, op); progress != Progress::done) return progress;
+
+  std::array<LogEntry, kBatchBlocks> entries;
+  count = std::min<std::uint64_t>({count, kBatchBlocks, stream.log.room()});
+  for (std::uint64_t i = 0; i < count; ++i) {
+    entries[i].type = RecordType::write;
+    entries[i].block = block + i;
+    entries[i].payload = op.data != nullptr ? op.data + i * kBlockSize : kZeroes.data();
+  }
+  const std::uint64_t epoch = enter_epoch(stream);
+  bump(stream.stored_slots, count);
+  const auto lsn = stream.log.append({entries.data(), count}, epoch, cache_.ack_persist());
+  if (!lsn) return Progress::failed;
+  for (std::uint64_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], true);
+  op.offset += count * kBlockSize;
+  if (op.data != nullptr) op.data += count * kBlockSize;
+  return Progress::done;
+}
+
+// Writes the part of one block that `op` starts with, together with the rest of the block as it is now.
+CachedDevice::Progress CachedDevice::write_part(WriteOp& op) {
+  const std::uint64_t block = op.offset / kBlockSize;
+  const std::uint64_t skip = op.offset % kBlockSize;
+  const std::uint64_t length = std::min(op.end - op.offset, kBlockSize - skip);
+  Stream& stream = stream_of(block);
+  const std::lock_guard lock(stream.lock);
+  if (const Progress progress = reserve(stream, op); progress != Progress::done) return progress;
+
+  std::array<std::byte, kBlockSize> whole;
+  if (const Progress progress = base_of_part(stream, op, block, whole.data()); progress != Progress::done) {
+    return progress;
+  }
+  if (op.data != nullptr) {
+    std::memcpy(whole.data() + skip, op.data, length);
+  } else {
+    std::memset(whole.data() + skip, 0, length);
+  }
+  LogEntry entry{RecordType::write, block, 1, whole.data(), 0};
+  const std::uint64_t epoch = enter_epoch(stream);
+  bump(stream.stored_slots, 1);
+  const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
+  if (!lsn) return Progress::failed;
+  publish(stream, *lsn, entry, true);
+  op.offset += length;
+  if (op.data != nullptr) op.data += length;
+  return Progress::done;
+}
+
+// What `block` holds before a part of it is written, under the stream's lock: from the cache, or as read from the backing
+// while nothing else wrote the block.
+CachedDevice::Progress CachedDevice::base_of_part(Stream& stream, WriteOp& op, std::uint64_t block, std::byte* out) {
+  std::unique_ptr<WriteOp::Part> part = std::move(op.part);
+  if (part) std::erase(stream.watches, &part->watch);
+
+  const SlotId slot = stream.index.find(block);
+  if (slot != kNoSlot) {
+    const SlotKey key = cache_.slots().key(slot);
+    if (key.type != SlotType::lost && read_cell(slot, cache_.slots().value(slot), out)) return Progress::done;
+    if (key.type != SlotType::lost) checksum_errors_.fetch_add(1, std::memory_order_relaxed);
+    if (key.type == SlotType::lost || key.dirty) return Progress::failed;
+    unlink(stream, slot);  // clean and damaged: the backing has it
+    part.reset();
+  }
+  if (stream.zeros.contains(block)) {
+    std::memset(out, 0, kBlockSize);
+    return Progress::done;
+  }
+  if (part && part->have_base && !part->watch.overtaken && part->watch.block == block) {
+    std::memcpy(out, part->base.data(), bytes_in(block));
+    std::memset(out + bytes_in(block), 0, kBlockSize - bytes_in(block));
+    return Progress::done;
+  }
+  op.part = std::make_unique<WriteOp::Part>();
+  op.part->watch.block = block;
+  stream.watches.push_back(&op.part->watch);
+  return Progress::needs_block;
+}
+
+// Sees to it that the stream's head has a free slot.
+CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
+  // Asked under the lock: whoever sets these and then takes it knows that nothing is appended any more.
+  if (stopped_ || refusing_writes_) return Progress::failed;
+  if (stream.log.room() != 0) return Progress::done;
+  if (!cache_.may_take_segment(op.waited)) return Progress::no_space;
+  const auto room = stream.log.reserve();
+  if (!room) return Progress::failed;
+  if (cache_.short_of_space()) cache_.kick_reclaim();
+  if (*room == 0) return Progress::no_space;
+  op.waited = false;
+  return Progress::done;
+}
+
+// The epoch for what is appended next. Under the stream's lock until it is published: whoever closes the epoch and then
+// takes the lock finds all of it.
+std::uint64_t CachedDevice::enter_epoch(Stream& stream) {
+  const std::uint64_t epoch = epoch_.load(std::memory_order_acquire);
+  if (!epoch_used_.load(std::memory_order_relaxed)) epoch_used_.store(true, std::memory_order_release);
+  if (stream.epochs.empty() || stream.epochs.back().epoch != epoch) {
+    stream.epochs.push_back({epoch, stream.log.next_lsn()});
+  }
+  return epoch;
+}
+
+void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
+  static_assert(static_cast<int>(SlotType::write) == static_cast<int>(RecordType::write) &&
+                static_cast<int>(SlotType::filler) == static_cast<int>(RecordType::filler));
+  SlotTable& slots = cache_.slots();
+  const SlotKey key{entry.block, static_cast<SlotType>(entry.type), true, dirty};
+  const SlotId old = stream.index.insert(stream.log.slot_of(lsn), key, entry.payload_crc);
+  const bool was_dirty = old != kNoSlot && slots.key(old).dirty;
+  if (dirty && !was_dirty) bump(stream.dirty_blocks, 1);
+  if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
+  if (old == kNoSlot) bump(stream.cached_blocks, 1);
+  if (!stream.zeros.empty()) stream.zeros.cut(entry.block, entry.block + 1);
+  overtake(stream, entry.block, entry.block + 1);
+}
+
+// Whatever is being read from the backing for these blocks is old from now on.
+void CachedDevice::overtake(Stream& stream, std::uint64_t begin, std::uint64_t end) {
+  if (!stream.fetches.empty()) {
+    if (end - begin <= stream.fetches.size()) {
+      for (std::uint64_t block = begin; block < end; ++block) stream.fetches.erase(block);
+    } else {
+      absl::erase_if(stream.fetches, [&](const auto& f) { return f.first >= begin && f.first < end; });
+    }
+  }
+  for (BlockWatch* watch : stream.watches) {
+    if (watch->block >= begin && watch->block < end) watch->overtaken = true;
+  }
+}
+
+}  // namespace pcache

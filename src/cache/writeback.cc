@@ -1,0 +1,325 @@
+// Writeback: the log is applied to the backing one epoch at a time, each followed by a flush, so that the backing alone
+// always holds a state that the users' own flushes allow.
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "base/crc32c.h"
+#include "cache/cache.h"
+#include "cache/cached_device.h"
+#include "cache/clock.h"
+#include "cache/io_group.h"
+
+namespace pcache {
+namespace {
+
+// An epoch closes by itself at this many blocks (16 MiB): bounds the memory of writing one back, and lets a full cache
+// free space piece by piece.
+constexpr std::uint64_t kEpochBlocks = 4096;
+constexpr unsigned kZeroesInFlight = 16;
+constexpr std::chrono::milliseconds kRetry{1000};
+constexpr std::chrono::milliseconds kRetryWhenDraining{100};
+
+}  // namespace
+
+// What one epoch did to the device, overwrites collapsed.
+struct CachedDevice::EpochContent {
+  struct Block {
+    std::uint64_t block = 0;
+    SlotId slot = 0;
+    std::uint32_t crc = 0;
+  };
+  struct Zero {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::uint32_t streams = 0;  // as bits
+  };
+  std::uint64_t epoch = 0;
+  std::vector<Block> blocks;  // by block, each once; every run of neighbours can be written as one
+  std::vector<Zero> zeroes;   // to be applied before the blocks
+  std::vector<std::uint64_t> end_lsns;  // by stream: everything before is covered
+};
+
+CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
+  EpochContent content;
+  content.epoch = epoch;
+  for (std::uint32_t number = 0; number < streams_.size(); ++number) {
+    Stream& stream = *streams_[number];
+    // A write that entered the epoch before it closed holds this lock until all of it is in the log.
+    const std::lock_guard lock(stream.lock);
+    const auto next = std::find_if(stream.epochs.begin(), stream.epochs.end(),
+                                   [epoch](const Stream::EpochStart& start) { return start.epoch > epoch; });
+    const std::uint64_t begin = stream.first_dirty_lsn();
+    const std::uint64_t end = next == stream.epochs.end() ? stream.log.next_lsn() : next->first_lsn;
+    content.end_lsns.push_back(end);
+
+    std::vector<EpochContent::Block> blocks;
+    for (std::uint64_t lsn = begin; lsn < end; ++lsn) {
+      const SlotId slot = stream.log.slot_of(lsn);
+      const SlotKey key = cache_.slots().key(slot);
+      if (key.type == SlotType::write) {
+        blocks.push_back({key.block, slot, cache_.slots().value(slot)});
+      } else if (key.type == SlotType::zero && key.dirty) {
+        const std::uint64_t zero_end = key.block + cache_.slots().value(slot);
+        std::erase_if(blocks, [&](const auto& b) { return b.block >= key.block && b.block < zero_end; });
+        const auto same = std::find_if(content.zeroes.begin(), content.zeroes.end(), [&](const auto& zero) {
+          return zero.begin == key.block && zero.end == zero_end;
+        });
+        if (same != content.zeroes.end()) {
+          same->streams |= 1U << number;
+        } else {
+          content.zeroes.push_back({key.block, zero_end, 1U << number});
+        }
+      }
+    }
+    // The log's order is the order of a block's writes: keep each block's last.
+    std::stable_sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.block < b.block; });
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (i + 1 == blocks.size() || blocks[i + 1].block != blocks[i].block) content.blocks.push_back(blocks[i]);
+    }
+  }
+  std::sort(content.blocks.begin(), content.blocks.end(), [](const auto& a, const auto& b) { return a.block < b.block; });
+  return content;
+}
+
+// Persist order: the epoch's zeroes, its blocks, the backing's flush, the dirty tail. Blocks count as clean last.
+bool CachedDevice::writeback_step() {
+  const std::lock_guard step(writeback_mutex_);
+  if (!backing_ || failed_ || stopped_) return false;
+  std::uint64_t epoch = 0;
+  {
+    const std::lock_guard lock(epoch_mutex_);
+    if (closed_.empty() || closed_.front().epoch > durable_epoch_) return false;
+    epoch = closed_.front().epoch;
+  }
+  const EpochContent content = collect(epoch);
+  if (write_epoch(content) != 0 || !mark_clean(content, epoch).ok()) {
+    writeback_failed();
+    return false;
+  }
+  {
+    const std::lock_guard lock(epoch_mutex_);
+    closed_.pop_front();
+  }
+  {
+    const std::lock_guard lock(progress_mutex_);
+    clean_epoch_ = epoch;
+    failures_in_a_row_ = 0;
+    progress_.notify_all();
+  }
+  cache_.kick_reclaim();
+  return true;
+}
+
+void CachedDevice::writeback_failed() {
+  writeback_errors_.fetch_add(1, std::memory_order_relaxed);
+  failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(progress_mutex_);
+    ++failures_;
+    progress_.notify_all();
+  }
+  cache_.kick_reclaim();
+}
+
+int CachedDevice::write_epoch(const EpochContent& content) {
+  if (const int error = write_zeroes(content); error != 0) return error;
+  if (const int error = write_blocks_back(content); error != 0) return error;
+  IoGroup flush;
+  backing_->flush(flush.start());
+  return flush.wait();
+}
+
+int CachedDevice::write_zeroes(const EpochContent& content) {
+  const std::uint32_t all = (1U << streams_.size()) - 1;
+  IoGroup group;
+  const auto zero = [&](std::uint64_t begin, std::uint64_t end) {
+    const std::uint64_t offset = begin * kBlockSize;
+    backing_->write_zeroes(offset, std::min(end * kBlockSize, size_bytes_) - offset, group.start());
+    return group.wait(kZeroesInFlight - 1);
+  };
+  for (const EpochContent::Zero& range : content.zeroes) {
+    if (range.streams == all || range.streams == streams_in(range.begin, range.end)) {
+      if (const int error = zero(range.begin, range.end); error != 0) return error;
+      continue;
+    }
+    // A crash left the discard in some streams only.
+    for (std::uint64_t begin = range.begin; begin < range.end;) {
+      const std::uint64_t end = std::min(range.end, (begin / kWindowBlocks + 1) * kWindowBlocks);
+      if ((range.streams >> stream_number(begin) & 1) != 0) {
+        if (const int error = zero(begin, end); error != 0) return error;
+      }
+      begin = end;
+    }
+  }
+  return group.wait();
+}
+
+// Runs of neighbouring blocks are copied to a staging buffer, verified there, and written from there: what reaches the
+// backing is what was verified.
+int CachedDevice::write_blocks_back(const EpochContent& content) {
+  struct Run {
+    CachedDevice* device = nullptr;
+    std::mutex* mutex = nullptr;
+    std::condition_variable* freed = nullptr;
+    std::vector<Run*>* idle = nullptr;
+    Completion counted;
+    AlignedBuffer* buffer = nullptr;
+  };
+  std::mutex mutex;
+  std::condition_variable freed;
+  std::vector<Run*> idle;
+  std::vector<Run> runs(staging_.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    runs[i] = {this, &mutex, &freed, &idle, {}, &staging_[i]};
+    idle.push_back(&runs[i]);
+  }
+  IoGroup group;
+
+  const std::size_t max_blocks = staging_.front().size() / kBlockSize;
+  for (std::size_t i = 0; i < content.blocks.size();) {
+    Run* run = nullptr;
+    {
+      std::unique_lock lock(mutex);
+      freed.wait(lock, [&] { return !idle.empty(); });
+      run = idle.back();
+      idle.pop_back();
+    }
+    const std::uint64_t first = content.blocks[i].block;
+    std::uint64_t length = 0;
+    std::size_t count = 0;
+    bool unreadable = false;
+    for (; count < max_blocks && i < content.blocks.size() && content.blocks[i].block == first + count; ++i) {
+      const EpochContent::Block& block = content.blocks[i];
+      if (!read_cell(block.slot, block.crc, run->buffer->data() + count * kBlockSize)) {
+        unreadable = true;
+        break;
+      }
+      ++count;
+      length += bytes_in(block.block);
+    }
+    if (count == 0) {
+      const std::lock_guard lock(mutex);
+      idle.push_back(run);
+    } else {
+      run->counted = group.start();
+      const iovec part{run->buffer->data(), length};
+      written_back_bytes_.fetch_add(length, std::memory_order_relaxed);
+      backing_->write(first * kBlockSize, {&part, 1},
+                      {[](void* context, int error) {
+                         auto* r = static_cast<Run*>(context);
+                         const Completion counted = r->counted;
+                         {
+                           const std::lock_guard lock(*r->mutex);
+                           r->idle->push_back(r);
+                           r->freed->notify_one();
+                         }
+                         counted(error);
+                       },
+                       run});
+    }
+    if (unreadable) {
+      checksum_errors_.fetch_add(1, std::memory_order_relaxed);
+      if (!mark_lost(content.blocks[i].slot, content.blocks[i].block)) {
+        group.wait();
+        return EIO;
+      }
+      ++i;
+    }
+  }
+  return group.wait();
+}
+
+// A dirty block cannot be read: unless it was overwritten since, reads of it fail from now on, also after a restart.
+// Returns false when there is no room to record that.
+bool CachedDevice::mark_lost(SlotId slot, std::uint64_t block) {
+  Stream& stream = stream_of(block);
+  const std::lock_guard lock(stream.lock);
+  const SlotKey key = cache_.slots().key(slot);
+  if (!key.linked || key.block != block) return true;
+  if (stream.log.room() == 0) {
+    const auto room = stream.log.reserve();
+    if (!room || *room == 0) return false;
+  }
+  LogEntry entry{RecordType::lost, block, 1, nullptr, 0};
+  const auto lsn = stream.log.append({&entry, 1}, epoch_.load(std::memory_order_acquire), Persist::synced);
+  if (!lsn) return false;
+  bump(stream.stored_slots, 1);
+  publish(stream, *lsn, entry, false);
+  lost_blocks_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+Status CachedDevice::mark_clean(const EpochContent& content, std::uint64_t epoch) {
+  if (Status status = cache_.cache_dev().set_clean_epoch(place_, epoch); !status.ok()) return status;
+  SlotTable& slots = cache_.slots();
+  constexpr std::size_t kBlocksPerLock = 256;
+  // Blocks of one window are together, so that few locks are taken.
+  for (std::size_t i = 0; i < content.blocks.size();) {
+    Stream& stream = stream_of(content.blocks[i].block);
+    const std::lock_guard lock(stream.lock);
+    for (std::size_t n = 0; n < kBlocksPerLock && i < content.blocks.size(); ++n, ++i) {
+      if (&stream_of(content.blocks[i].block) != &stream) break;
+      SlotKey key = slots.key(content.blocks[i].slot);
+      if (!key.dirty || key.block != content.blocks[i].block) continue;
+      key.dirty = false;
+      if (key.linked) {
+        stream.index.update(content.blocks[i].slot, key);
+        bump(stream.dirty_blocks, -std::uint64_t{1});
+      } else {
+        slots.set_key(content.blocks[i].slot, key);
+      }
+    }
+  }
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    Stream& stream = *streams_[i];
+    const std::lock_guard lock(stream.lock);
+    while (!stream.epochs.empty() && stream.epochs.front().epoch <= epoch) stream.epochs.pop_front();
+    stream.zeros.forget_before(content.end_lsns[i]);
+  }
+  return Status();
+}
+
+bool CachedDevice::epoch_due(std::uint64_t now) {
+  const std::lock_guard lock(epoch_mutex_);
+  if (!epoch_used_.load(std::memory_order_acquire)) return false;
+  if (epoch_opened_ms_ == 0) epoch_opened_ms_ = now;
+  return now - epoch_opened_ms_ >= cache_.options().epoch_max_ms ||
+         stored_bytes() / kBlockSize - epoch_blocks_.load(std::memory_order_relaxed) >= kEpochBlocks;
+}
+
+std::chrono::milliseconds CachedDevice::background_step() {
+  const std::uint64_t now = now_ms();
+  const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
+  const bool draining = drain_epoch_ > clean_epoch_;
+  const bool pressed =
+      draining || cache_.short_of_space() || dirty_bytes() > capacity / 100 * cache_.options().dirty_high_percent;
+  bool none_closed = false;
+  std::uint64_t opened = 0;
+  {
+    const std::lock_guard lock(epoch_mutex_);
+    none_closed = closed_.empty();
+    if (!none_closed) opened = closed_.front().opened_ms;
+  }
+  if (epoch_due(now) || (pressed && none_closed && epoch_used_)) {
+    if (!cache_.commit({this}).ok()) {
+      writeback_failed();
+      return kRetry;
+    }
+    if (none_closed) return std::chrono::milliseconds(0);
+  }
+  const std::uint64_t delay = cache_.options().writeback_delay_ms;
+  if (!none_closed && (pressed || now - opened >= delay)) {
+    if (writeback_step()) return std::chrono::milliseconds(0);
+    return draining ? kRetryWhenDraining : kRetry;
+  }
+  // Nobody tells of a first write; its epoch's age counts from when it is seen here.
+  constexpr std::uint64_t kPoll = 200;
+  const std::uint64_t epoch_max = cache_.options().epoch_max_ms;
+  const std::uint64_t left = none_closed ? epoch_max : std::min(epoch_max, delay - (now - opened));
+  return std::chrono::milliseconds(std::clamp<std::uint64_t>(left, 1, kPoll));
+}
+
+}  // namespace pcache

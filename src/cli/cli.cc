@@ -1,0 +1,158 @@
+#include "cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/size_text.h"
+#include "cli/mount_options.h"
+#include "cli/status_text.h"
+#include "cli/umount.h"
+#include "control/version.h"
+#include "pcache/control_client.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+std::string absolute(const std::string& path) {
+  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+int report(const Status& status) {
+  if (!status.ok()) std::fprintf(stderr, "pcachefs: %s\n", status.message().c_str());
+  return exit_code(status.code());
+}
+
+// The size an option names, or an unset one for an empty text.
+Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool given) {
+  if (!given) return std::optional<std::uint64_t>();
+  const auto size = parse_size(text);
+  if (!size) return size.status();
+  return std::optional<std::uint64_t>(*size);
+}
+
+Result<json> ask(const std::string& mount, const std::string& command, const json& args) {
+  auto client = ControlClient::find(mount);
+  if (!client) return client.status();
+  const auto reply = client->call(command, args.dump(-1, ' ', false, json::error_handler_t::replace));
+  if (!reply) return reply.status();
+  return json::parse(*reply, nullptr, false);
+}
+
+Status ask_to(const std::string& mount, const std::string& command, const json& args) {
+  const auto reply = ask(mount, command, args);
+  return reply ? Status() : reply.status();
+}
+
+}  // namespace
+
+int run_cli(int argc, char** argv, const CliActions& actions) {
+  CLI::App app("pcachefs: persistent memory in front of slow block devices, as files");
+  app.name("pcachefs");
+  app.require_subcommand(1);
+  app.fallthrough();  // --mount may follow the subcommand
+  std::string mount;
+  app.add_option("--mount", mount, "The mount to talk to, where several are running")->type_name("MNT");
+
+  std::string cache_path;
+  std::string size_text;
+  std::string segment_size_text;
+  FormatOptions format_options;
+  CLI::App* format = app.add_subcommand("format", "Make a cache device\n\nExample: pcachefs format /dev/shm/cache --size 4G");
+  format->add_option("CACHE", cache_path, "A device-DAX node or a file")->required();
+  const CLI::Option* format_size_option = format->add_option("--size", size_text, "Size of the file to make")->type_name("S");
+  format->add_option("--label", format_options.label, "Name of the cache device; default: the file's name")->type_name("L");
+  const CLI::Option* segment_size_option =
+      format->add_option("--segment-size", segment_size_text, "256K to 64M; default: about 1/256 of the size")->type_name("S");
+  format->add_flag("--force", format_options.force, "Overwrite what is there");
+  format->add_flag("--discard-dirty", format_options.discard_dirty, "With --force: even data that is only in the cache");
+
+  MountArgs mount_args;
+  std::string mount_options;
+  CLI::App* mount_command =
+      app.add_subcommand("mount", "Serve cache devices as files; returns when the mount is ready\n\n"
+                                  "Example: pcachefs mount /mnt/pcache --cache /dev/shm/cache");
+  mount_command->add_option("MNT", mount_args.mount_point, "An empty directory")->required();
+  mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
+  mount_command->add_option("-o", mount_options,
+                            "ack=durable|flush, writeback_delay_ms=N, dirty_high=PERCENT, epoch_max_ms=N, allow_other")
+      ->type_name("OPTIONS");
+  mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
+
+  std::string umount_point;
+  CLI::App* umount = app.add_subcommand(
+      "umount", "Take a mount down; returns when all is on media\n\nExample: pcachefs umount /mnt/pcache");
+  umount->add_option("MNT", umount_point, "The mount point")->required();
+
+  std::string name;
+  std::string backing;
+  std::string cache_label;
+  CLI::App* add = app.add_subcommand("add", "Expose a backing device as a file in the mount\n\n"
+                                            "Example: pcachefs add db /dev/disk/by-id/ata-disk-part1");
+  add->add_option("NAME", name, "Name of the logical device and its file")->required();
+  add->add_option("BACKING", backing, "A block device or file")->required();
+  add->add_option("--cache", cache_label, "Label of the cache device, where there are several")->type_name("LABEL");
+  const CLI::Option* add_size_option =
+      add->add_option("--size", size_text, "Size that the backing device must have")->type_name("S");
+
+  CLI::App* remove =
+      app.add_subcommand("remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
+  remove->add_option("NAME", name, "The logical device")->required();
+
+  bool as_json = false;
+  CLI::App* status = app.add_subcommand("status", "Show cache devices and logical devices\n\nExample: pcachefs status db --json");
+  status->add_option("NAME", name, "Only this logical device");
+  status->add_flag("--json", as_json, "As a JSON object");
+
+  CLI::App* flush = app.add_subcommand(
+      "flush", "Write everything back; returns when the backing alone holds it\n\nExample: pcachefs flush db");
+  flush->add_option("NAME", name, "The logical device")->required();
+
+  CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    return report(Status(Errc::invalid, std::string(error.what()) + "; see pcachefs --help"));
+  }
+
+  if (format->parsed()) {
+    const auto size = optional_size(size_text, format_size_option->count() != 0);
+    if (!size) return report(size.status());
+    const auto segment_size = optional_size(segment_size_text, segment_size_option->count() != 0);
+    if (!segment_size) return report(segment_size.status());
+    format_options.size_bytes = *size;
+    format_options.segment_size_bytes = segment_size->value_or(0);
+    return report(actions.format(cache_path, format_options));
+  }
+  if (mount_command->parsed()) {
+    if (Status parsed = parse_mount_options(mount_options, mount_args); !parsed.ok()) return report(parsed);
+    for (std::string& cache : mount_args.caches) cache = absolute(cache);
+    return report(actions.mount(mount_args));
+  }
+  if (umount->parsed()) return report(umount_and_wait(umount_point));
+  if (add->parsed()) {
+    const auto size = optional_size(size_text, add_size_option->count() != 0);
+    if (!size) return report(size.status());
+    json args = {{"name", name}, {"backing", absolute(backing)}};
+    if (!cache_label.empty()) args["cache"] = cache_label;
+    if (*size) args["size"] = **size;
+    return report(ask_to(mount, "add", args));
+  }
+  if (remove->parsed()) return report(ask_to(mount, "remove", {{"name", name}}));
+  if (flush->parsed()) return report(ask_to(mount, "flush", {{"name", name}}));
+  if (status->parsed()) {
+    const auto reply = ask(mount, "status", status->count("NAME") != 0 ? json{{"name", name}} : json::object());
+    if (!reply) return report(reply.status());
+    std::printf("%s\n", as_json ? reply->dump(2).c_str() : status_text(*reply).c_str());
+    return 0;
+  }
+  if (version->parsed()) std::printf("pcachefs %s\n", kVersion);
+  return 0;
+}
+
+}  // namespace pcache

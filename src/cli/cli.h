@@ -1,0 +1,32 @@
+// The command line: parses it, asks the daemon, prints, and returns the exit code.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "pcache/options.h"
+#include "pcache/status.h"
+
+namespace pcache {
+
+// What `pcachefs mount` was given.
+struct MountArgs {
+  std::string mount_point;
+  std::vector<std::string> caches;
+  CacheOptions options;
+  bool foreground = false;
+  bool allow_other = false;
+};
+
+// What the command line does itself instead of asking a daemon; main() supplies it.
+struct CliActions {
+  std::function<Status(const std::string& path, const FormatOptions& options)> format;
+  std::function<Status(const MountArgs& args)> mount;
+};
+
+// Runs the command line and returns the exit code of pcache/status.h. Results go to standard output, one line of error
+// to standard error.
+int run_cli(int argc, char** argv, const CliActions& actions);
+
+}  // namespace pcache

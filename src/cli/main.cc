@@ -1,0 +1,15 @@
+// The pcachefs executable: the command line, with the engine and the mount behind it.
+
+#include "cli/cli.h"
+#include "mount/daemon.h"
+#include "pcache/device_manager.h"
+
+int main(int argc, char** argv) {
+  const pcache::CliActions actions{
+      pcache::format_cache_dev,
+      [](const pcache::MountArgs& args) {
+        return pcache::run_mount({args.mount_point, args.caches, args.options, args.foreground, args.allow_other});
+      },
+  };
+  return pcache::run_cli(argc, argv, actions);
+}

@@ -1,0 +1,15 @@
+// The text after `-o`.
+#pragma once
+
+#include <string>
+
+#include "cli/cli.h"
+#include "pcache/result.h"
+
+namespace pcache {
+
+// Sets in `args` what the comma-separated `text` says: ack=durable|flush, writeback_delay_ms=N, dirty_high=PERCENT,
+// epoch_max_ms=N, allow_other. Invalid: anything else; the error names it.
+Status parse_mount_options(const std::string& text, MountArgs& args);
+
+}  // namespace pcache

@@ -1,0 +1,50 @@
+#include "cli/status_text.h"
+
+#include <sstream>
+
+#include "base/size_text.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+std::string text(const json& object, const char* key) { return object.value(key, std::string()); }
+std::uint64_t number(const json& object, const char* key) { return object.value(key, std::uint64_t{0}); }
+std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
+
+std::string promise(const std::string& ack) {
+  return ack == "durable" ? "an acknowledged write survives power loss"
+                          : "an acknowledged write survives the daemon's death; power loss after the next flush";
+}
+
+}  // namespace
+
+std::string status_text(const json& status) {
+  std::ostringstream out;
+  for (const json& cache : status.value("cache_devs", json::array())) {
+    out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
+        << "  size " << size(cache, "size_bytes") << ", " << number(cache, "segments_used") << " of "
+        << number(cache, "segments") << " segments used, granularity " << text(cache, "granularity") << "\n"
+        << "  ack=" << text(cache, "ack") << ": " << promise(text(cache, "ack")) << "\n";
+    if (number(cache, "damaged_records") != 0) {
+      out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
+    }
+  }
+  for (const json& device : status.value("logic_devs", json::array())) {
+    const std::uint64_t hits = number(device, "read_hits");
+    const std::uint64_t blocks = hits + number(device, "read_misses");
+    out << "logical device " << text(device, "name") << "  " << size(device, "size_bytes") << "  "
+        << text(device, "state") << "  " << text(device, "mode") << " on " << text(device, "cache_dev") << "\n"
+        << "  backing " << text(device, "backing") << "\n";
+    if (!text(device, "detail").empty()) out << "  " << text(device, "detail") << "\n";
+    out << "  dirty " << size(device, "dirty_bytes") << ", cached " << size(device, "cached_bytes") << ", read hits "
+        << (blocks == 0 ? 0 : hits * 100 / blocks) << " % of " << blocks << " blocks, written back "
+        << size(device, "written_back_bytes") << "\n";
+    if (number(device, "lost_bytes") != 0) out << "  LOST: " << size(device, "lost_bytes") << " of dirty data\n";
+  }
+  if (status.value("cache_devs", json::array()).empty()) out << "no cache device\n";
+  return out.str();
+}
+
+}  // namespace pcache

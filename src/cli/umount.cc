@@ -1,0 +1,63 @@
+#include "cli/umount.h"
+
+#include <libmount/libmount.h>
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "base/unique_fd.h"
+#include "pcache/control_client.h"
+
+namespace pcache {
+namespace {
+
+// Whether the kernel has a pcachefs mounted at `path`, dead or alive. Does not touch the mount.
+bool is_pcachefs_mount(const std::string& path) {
+  const std::unique_ptr<libmnt_table, decltype(&mnt_unref_table)> table(
+      mnt_new_table_from_file("/proc/self/mountinfo"), &mnt_unref_table);
+  if (!table) return false;
+  libmnt_fs* fs = mnt_table_find_target(table.get(), path.c_str(), MNT_ITER_BACKWARD);
+  const char* type = fs != nullptr ? mnt_fs_get_fstype(fs) : nullptr;
+  return type != nullptr && std::strcmp(type, "fuse.pcachefs") == 0;
+}
+
+}  // namespace
+
+Status umount_and_wait(const std::string& mount_point) {
+  // A dead mount cannot be resolved through; its parent can.
+  const std::filesystem::path given = std::filesystem::absolute(mount_point).lexically_normal();
+  const std::filesystem::path trimmed = given.has_filename() ? given : given.parent_path();
+  std::error_code error;
+  const std::string path = (std::filesystem::weakly_canonical(trimmed.parent_path(), error) / trimmed.filename()).string();
+
+  auto client = ControlClient::find(path);
+  if (!client) {
+    if (!is_pcachefs_mount(path)) return Status(Errc::not_found, "no pcachefs is mounted at " + mount_point);
+    if (umount2(path.c_str(), MNT_DETACH) != 0) {
+      return Status::from_errno(errno, "cannot detach " + mount_point + ", whose daemon is dead");
+    }
+    return Status();
+  }
+  const auto pid = client->daemon_pid();
+  if (!pid) return pid.status();
+  const UniqueFd daemon(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  if (umount2(path.c_str(), 0) != 0 && errno != EINVAL) {  // EINVAL: unmounted already, the daemon is ending
+    if (errno == EBUSY) {
+      return Status(Errc::busy, mount_point + " is busy: close its files and detach loop devices on them (losetup -a)");
+    }
+    return Status::from_errno(errno, "cannot unmount " + mount_point);
+  }
+  if (!daemon) return Status();  // it has ended already
+  pollfd ended{daemon.get(), POLLIN, 0};
+  while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  }
+  return Status();
+}
+
+}  // namespace pcache

@@ -1,0 +1,157 @@
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+#include "base/crc32c.h"
+#include "control/asio.h"
+#include "control/protocol.h"
+#include "pcache/control_client.h"
+
+namespace pcache {
+namespace {
+
+namespace asio = boost::asio;
+using asio::local::stream_protocol;
+
+constexpr std::size_t kMaxReplyBytes = 16 * 1024 * 1024;
+// What the kernel takes as a socket's path, without the terminating zero.
+constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+constexpr std::uint64_t kNameTimeoutMs = 1000;
+
+std::string control_dir() {
+  const char* dir = std::getenv("PCACHEFS_RUN_DIR");
+  return dir != nullptr && *dir != '\0' ? dir : kControlDir;
+}
+
+Status connect(stream_protocol::socket& socket, const std::string& path) {
+  if (path.size() > kMaxSocketPath) {
+    return Status(Errc::invalid,
+                  "the path of control socket " + path + " is too long; set PCACHEFS_RUN_DIR to a shorter one");
+  }
+  boost::system::error_code error;
+  socket.connect(stream_protocol::endpoint(path), error);
+  if (!error) return Status();
+  if (error.value() == EACCES || error.value() == EPERM) {
+    return Status(Errc::permission, "only root and the mount's owner may use control socket " + path);
+  }
+  return Status(Errc::no_daemon, "no running pcachefs answers at " + path);
+}
+
+Status try_connect(const std::string& path) {
+  asio::io_context io;
+  stream_protocol::socket socket(io);
+  return connect(socket, path);
+}
+
+}  // namespace
+
+// '/' becomes '-', and '-' and '\' get a '\' before them, so that two mount points never share a name. Of a name that
+// is too long for a socket only the end is kept, with a checksum of the whole before it.
+std::string control_socket_path(const std::string& mount_point) {
+  std::string name;
+  for (const char c : mount_point) {
+    if (c == '-' || c == '\\') name += '\\';
+    name += c == '/' ? '-' : c;
+  }
+  const std::string before = control_dir() + "/";
+  const std::string after = ".sock";
+  const std::size_t around = before.size() + after.size();
+  if (around + name.size() > kMaxSocketPath) {
+    char checksum[16];
+    std::snprintf(checksum, sizeof checksum, "%08x~", crc32c(name.data(), name.size()));
+    const std::string mark = checksum;
+    const std::size_t room = kMaxSocketPath > around + mark.size() ? kMaxSocketPath - around - mark.size() : 0;
+    name = mark + name.substr(name.size() - std::min(name.size(), room));
+  }
+  return before + name + after;
+}
+
+Result<ControlClient> ControlClient::find(const std::string& mount_point) {
+  if (!mount_point.empty()) {
+    std::error_code error;
+    const auto canonical = std::filesystem::weakly_canonical(mount_point, error);
+    const std::string path = control_socket_path(error ? mount_point : canonical.string());
+    const Status found = try_connect(path);
+    if (found.code() == Errc::no_daemon) return Status(Errc::no_daemon, "no running pcachefs serves " + mount_point);
+    if (!found.ok()) return found;
+    return ControlClient(path);
+  }
+  std::vector<std::string> live;
+  Status refused;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(control_dir(), error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().extension() != ".sock") continue;
+    const Status found = try_connect(entry->path());
+    if (found.ok()) live.push_back(entry->path());
+    if (found.code() == Errc::permission) refused = found;
+  }
+  if (live.size() == 1) return ControlClient(live.front());
+  if (live.empty() && !refused.ok()) return refused;
+  if (live.empty()) return Status(Errc::no_daemon, "no pcachefs is running; start one with pcachefs mount MNT");
+  std::string mounts;
+  for (const std::string& path : live) {
+    const auto answer = ControlClient(path).call("ping", "{}", kNameTimeoutMs);
+    const auto ping = answer ? nlohmann::json::parse(*answer, nullptr, false) : nlohmann::json();
+    const auto mount = ping.find("mount");
+    const bool named = mount != ping.end() && mount->is_string();
+    mounts += (mounts.empty() ? "" : ", ") + (named ? mount->get<std::string>() : path);
+  }
+  return Status(Errc::invalid, "several mounts are running (" + mounts + "); choose one with --mount MNT");
+}
+
+Result<std::string> ControlClient::call(const std::string& command, const std::string& arguments_json,
+                                        std::uint64_t timeout_ms) {
+  const nlohmann::json arguments = nlohmann::json::parse(arguments_json, nullptr, false);
+  if (!arguments.is_object()) return Status(Errc::invalid, "the arguments of '" + command + "' are not a JSON object");
+  const std::string request = format_request(command, arguments);
+  if (request.size() > kMaxMessageBytes) {
+    return Status(Errc::invalid,
+                  "the arguments of '" + command + "' are longer than " + std::to_string(kMaxMessageBytes) + " bytes");
+  }
+  asio::io_context io;
+  stream_protocol::socket socket(io);
+  if (Status connected = connect(socket, socket_path_); !connected.ok()) return connected;
+
+  std::string line;
+  boost::system::error_code outcome = asio::error::would_block;
+  // A daemon that refuses the connection answers without reading, so that the reply counts even if writing failed.
+  asio::async_write(socket, asio::buffer(request), [&](const boost::system::error_code&, std::size_t) {
+    asio::async_read_until(socket, asio::dynamic_buffer(line, kMaxReplyBytes), '\n',
+                           [&](const boost::system::error_code& error, std::size_t) { outcome = error; });
+  });
+  if (timeout_ms == 0) {
+    io.run();
+  } else {
+    io.run_for(std::chrono::milliseconds(timeout_ms));
+  }
+  if (outcome == asio::error::would_block) {
+    return Status(Errc::timed_out, "the daemon did not answer '" + command + "' within " + std::to_string(timeout_ms) +
+                                       " ms; it may still carry it out");
+  }
+  if (outcome == asio::error::not_found)
+    return Status(Errc::failed, "the daemon's reply to '" + command + "' is too long");
+  if (outcome) return Status(Errc::no_daemon, "the daemon went away before it answered '" + command + "'");
+  const auto reply = parse_reply(line);
+  if (!reply) return reply.status();
+  return reply->dump();
+}
+
+Result<int> ControlClient::daemon_pid() {
+  asio::io_context io;
+  stream_protocol::socket socket(io);
+  if (Status connected = connect(socket, socket_path_); !connected.ok()) return connected;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+    return Status::from_errno(errno, "cannot tell the process behind control socket " + socket_path_);
+  }
+  return static_cast<int>(peer.pid);
+}
+
+}  // namespace pcache

@@ -1,0 +1,97 @@
+#include "control/commands.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "control/status_json.h"
+#include "control/version.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+Result<std::string> text_arg(const json& args, const char* key) {
+  const auto it = args.find(key);
+  if (it == args.end() || !it->is_string()) {
+    return Status(Errc::invalid, std::string("the request has no text argument \"") + key + "\"");
+  }
+  return it->get<std::string>();
+}
+
+Result<json> done(const Status& status) {
+  if (!status.ok()) return status;
+  return json::object();
+}
+
+Result<json> add(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  const auto backing = text_arg(args, "backing");
+  if (!backing) return backing.status();
+  AddOptions options;
+  if (args.contains("cache")) {
+    const auto label = text_arg(args, "cache");
+    if (!label) return label.status();
+    options.cache_label = *label;
+  }
+  if (const auto size = args.find("size"); size != args.end()) {
+    if (!size->is_number_unsigned()) return Status(Errc::invalid, "the argument \"size\" is not a number of bytes");
+    options.size_bytes = size->get<std::uint64_t>();
+  }
+  return done(context.manager.add(*name, *backing, options));
+}
+
+Result<json> remove(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  return name ? done(context.manager.remove(*name)) : name.status();
+}
+
+Result<json> flush(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  return name ? done(context.manager.flush(*name)) : name.status();
+}
+
+Result<json> status(const CommandContext& context, const json& args) {
+  StatusReport report = context.manager.status();
+  if (args.contains("name")) {
+    const auto name = text_arg(args, "name");
+    if (!name) return name.status();
+    std::erase_if(report.logic_devs, [&](const LogicDevStats& device) { return device.name != *name; });
+    if (report.logic_devs.empty())
+      return Status(Errc::not_found, "there is no logical device " + *name + "; pcachefs status lists them");
+  }
+  return status_to_json(report, context.mount_point);
+}
+
+Result<json> ping(const CommandContext& context, const json&) {
+  return json{{"mount", context.mount_point}, {"pid", getpid()}, {"version", kVersion}};
+}
+
+Result<json> version(const CommandContext&, const json&) { return json{{"version", kVersion}}; }
+
+Result<json> umount(const CommandContext& context, const json&) {
+  context.on_umount();
+  return json::object();
+}
+
+const std::vector<Command>& table() {
+  static const std::vector<Command> commands = {
+      {"ping", false, false, ping},    {"version", false, false, version}, {"status", false, false, status},
+      {"add", true, true, add},        {"remove", true, true, remove},     {"flush", true, true, flush},
+      {"umount", true, false, umount},
+  };
+  return commands;
+}
+
+}  // namespace
+
+const Command* find_command(const std::string& name) {
+  const auto it = std::find_if(table().begin(), table().end(), [&](const Command& c) { return name == c.name; });
+  return it == table().end() ? nullptr : &*it;
+}
+
+}  // namespace pcache

@@ -1,0 +1,61 @@
+#include "control/protocol.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+Result<Request> parse_request(const std::string& line) {
+  // A value is copied by recursion: what is nested too deeply would end the daemon's stack.
+  bool too_deep = false;
+  const json message = json::parse(
+      line,
+      [&too_deep](int depth, json::parse_event_t, const json&) {
+        too_deep = too_deep || depth > kMaxDepth;
+        return !too_deep;
+      },
+      false);
+  if (too_deep) {
+    return Status(Errc::invalid, "the request is nested deeper than " + std::to_string(kMaxDepth) + " levels");
+  }
+  if (!message.is_object()) return Status(Errc::invalid, "the request is not a JSON object");
+  const auto command = message.find("command");
+  if (command == message.end() || !command->is_string()) {
+    return Status(Errc::invalid, "the request has no text \"command\"");
+  }
+  Request request{command->get<std::string>(), json::object()};
+  if (const auto args = message.find("args"); args != message.end()) {
+    if (!args->is_object()) return Status(Errc::invalid, "the request's \"args\" are not an object");
+    request.args = *args;
+  }
+  return request;
+}
+
+std::string format_request(const std::string& command, const json& args) {
+  return json{{"command", command}, {"args", args}}.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::string format_reply(const Result<json>& result) {
+  const json reply =
+      result.ok()
+          ? json{{"ok", true}, {"result", *result}}
+          : json{{"ok", false}, {"code", to_string(result.status().code())}, {"message", result.status().message()}};
+  // Names and paths need not be UTF-8; what is not gets a replacement character.
+  return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+Result<json> parse_reply(const std::string& line) {
+  const json reply = json::parse(line, nullptr, false);
+  const auto text = [&reply](const char* key) {
+    const auto it = reply.find(key);
+    return it != reply.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  if (!reply.is_object() || !reply.contains("ok") || !reply["ok"].is_boolean()) {
+    return Status(Errc::failed, "the daemon's reply makes no sense");
+  }
+  if (reply["ok"].get<bool>()) return reply.value("result", json::object());
+  Errc code = errc_from_string(text("code"));
+  if (code == Errc::ok) code = Errc::failed;
+  return Status(code, text("message").empty() ? "the daemon refused without a reason" : text("message"));
+}
+
+}  // namespace pcache

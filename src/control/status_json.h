@@ -1,0 +1,14 @@
+// The status report as JSON.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "pcache/stats.h"
+
+namespace pcache {
+
+// What `pcachefs status --json` prints; fields as in pcache/stats.h, sizes as numbers of bytes.
+nlohmann::json status_to_json(const StatusReport& report, const std::string& mount_point);
+
+}  // namespace pcache

@@ -1,0 +1,249 @@
+#include "device/device_manager_impl.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/size_text.h"
+
+namespace pcache {
+namespace {
+
+// Two names of one file, or two nodes of one block device.
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat x {};
+  struct stat y {};
+  if (stat(a.c_str(), &x) != 0 || stat(b.c_str(), &y) != 0) return false;
+  if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode)) return x.st_rdev == y.st_rdev;
+  return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+// Exposed: it answers reads and writes, or says EIO because its log is damaged.
+bool is_exposed(const CachedDevice& device) { return device.serves(); }
+
+}  // namespace
+
+std::unique_ptr<DeviceManager> DeviceManager::create() { return std::make_unique<DeviceManagerImpl>(); }
+
+DeviceManagerImpl::~DeviceManagerImpl() {
+  entries_.clear();
+  caches_.clear();
+}
+
+Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOptions& options) {
+  const std::lock_guard change(change_mutex_);
+  auto space = open_pmem_space(path);
+  if (!space) return space.status();
+  auto cache_dev = CacheDev::open(std::move(*space));
+  if (!cache_dev) return cache_dev.status();
+  const std::string label = (*cache_dev)->label();
+  auto cache = Cache::open(std::move(*cache_dev), options);
+  if (!cache) return cache.status();
+  const std::vector<CacheDev::Device> devices = (*cache)->cache_dev().devices();
+  {
+    const std::shared_lock lock(mutex_);
+    for (const auto& open : caches_) {
+      if (open->cache_dev().label() == label) {
+        return Status(Errc::invalid, "cache devices " + open->cache_dev().space().path() + " and " + path +
+                                         " have the same label " + label + "; mount them separately");
+      }
+    }
+    for (const CacheDev::Device& device : devices) {
+      const std::string name = device.record.name.data();
+      const bool taken = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.device->name() == name; });
+      if (taken) {
+        return Status(Errc::invalid, "cache device " + path + " holds a logical device " + name +
+                                         ", and so does another one of this mount; mount them separately");
+      }
+    }
+  }
+  Cache& opened = **cache;
+  {
+    const std::unique_lock lock(mutex_);
+    caches_.push_back(std::move(*cache));
+  }
+  for (const CacheDev::Device& device : devices) {
+    if (Status status = attach(opened, device); !status.ok()) return status;
+  }
+  opened.start();
+  return Status();
+}
+
+// Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9).
+Status DeviceManagerImpl::attach(Cache& cache, const CacheDev::Device& device) {
+  const std::string path = device.record.backing_path.data();
+  const BackingIdentity recorded{device.record.backing_id.data(), device.record.size_bytes};
+  std::string why;
+  std::unique_ptr<BackingDev> backing;
+  if (auto opened = open_backing_dev(path); !opened) {
+    why = opened.status().message();
+  } else if ((*opened)->size_bytes() != recorded.size_bytes) {
+    why = "backing device " + path + " has " + std::to_string((*opened)->size_bytes()) + " bytes, it had " +
+          std::to_string(recorded.size_bytes) + " when it was added";
+  } else if ((*opened)->identity() != recorded) {
+    why = path + " is another device than the one that was added (" + (*opened)->identity().id + " instead of " +
+          recorded.id + ")";
+  } else {
+    backing = std::move(*opened);
+  }
+  auto attached = cache.attach(device, std::move(backing));
+  if (!attached) return attached.status();
+  if (!why.empty()) (*attached)->set_detail(why);
+  const std::unique_lock lock(mutex_);
+  entries_.push_back({&cache, *attached});
+  return Status();
+}
+
+Result<Cache*> DeviceManagerImpl::choose_cache(const std::string& label) const {
+  const std::shared_lock lock(mutex_);
+  if (caches_.empty()) {
+    return Status(Errc::not_found, "this mount has no cache device; mount one with --cache CACHE");
+  }
+  if (label.empty()) {
+    if (caches_.size() == 1) return caches_.front().get();
+    std::string labels;
+    for (const auto& cache : caches_) labels += (labels.empty() ? "" : ", ") + cache->cache_dev().label();
+    return Status(Errc::invalid, "this mount has several cache devices (" + labels + "); choose one with --cache LABEL");
+  }
+  for (const auto& cache : caches_) {
+    if (cache->cache_dev().label() == label) return cache.get();
+  }
+  return Status(Errc::not_found, "this mount has no cache device with label " + label);
+}
+
+Status DeviceManagerImpl::check_backing_free(const std::string& path) const {
+  const std::shared_lock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (same_file(path, entry.device->backing_path())) {
+      return Status(Errc::busy, "backing device " + path + " is already attached as logical device " + entry.device->name());
+    }
+  }
+  for (const auto& cache : caches_) {
+    if (same_file(path, cache->cache_dev().space().path())) {
+      return Status(Errc::busy, path + " is a cache device of this mount; it cannot be a backing device too");
+    }
+  }
+  return Status();
+}
+
+Status DeviceManagerImpl::add(const std::string& name, const std::string& backing_path, const AddOptions& options) {
+  if (Status status = check_logic_dev_name(name); !status.ok()) return status;
+  const std::lock_guard change(change_mutex_);
+  const auto cache = choose_cache(options.cache_label);
+  if (!cache) return cache.status();
+  if (find_entry(name)) {
+    return Status(Errc::busy, "there is a logical device " + name + " already; choose another name or remove that one");
+  }
+  std::error_code error;
+  const std::filesystem::path canonical = std::filesystem::canonical(backing_path, error);
+  if (error) return Status::from_errno(error.value(), "cannot open backing device " + backing_path);
+  // A stable link such as /dev/disk/by-id/... is remembered as it was given.
+  const std::string path = std::filesystem::is_block_file(canonical) ? backing_path : canonical.string();
+  if (Status status = check_backing_free(path); !status.ok()) return status;
+  auto backing = open_backing_dev(path);
+  if (!backing) return backing.status();
+  if (options.size_bytes && *options.size_bytes != (*backing)->size_bytes()) {
+    return Status(Errc::invalid, "backing device " + path + " has " + std::to_string((*backing)->size_bytes()) +
+                                     " bytes, not the " + std::to_string(*options.size_bytes) + " that --size says");
+  }
+  auto device = (*cache)->add(name, std::move(*backing));
+  if (!device) return device.status();
+  const std::unique_lock lock(mutex_);
+  entries_.push_back({*cache, *device});
+  return Status();
+}
+
+Status DeviceManagerImpl::flush(const std::string& name) {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  CachedDevice& device = *entry->device;
+  if (!is_exposed(device) && device.dirty_bytes() != 0) {
+    return Status(Errc::dirty, "logical device " + name + " holds " + format_size(device.dirty_bytes()) +
+                                   " that cannot be written back: " + device.stats().detail);
+  }
+  const int error = device.drain(0);
+  if (error == 0) return Status();
+  const LogicDevStats stats = device.stats();
+  if (stats.state == "failed") return Status(Errc::integrity, "logical device " + name + " failed: " + stats.detail);
+  return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
+                                  ": " + format_size(stats.dirty_bytes) + " are only in the cache; see the log, then retry");
+}
+
+Status DeviceManagerImpl::remove(const std::string& name) {
+  const std::lock_guard change(change_mutex_);
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  {
+    // Not found any more from here on; put back if it cannot go.
+    const std::unique_lock lock(mutex_);
+    std::erase_if(entries_, [&](const Entry& e) { return e.device == entry->device; });
+  }
+  const auto put_back = [&](Status status) {
+    const std::unique_lock lock(mutex_);
+    entries_.push_back(*entry);
+    return status;
+  };
+  CachedDevice& device = *entry->device;
+  const LogicDevStats stats = device.stats();
+  if (stats.state != "running" && (stats.dirty_bytes != 0 || stats.state == "failed")) {
+    return put_back(Status(Errc::dirty, "logical device " + name + " may hold data that exists only in the cache (" +
+                                            format_size(stats.dirty_bytes) + "): " + stats.detail));
+  }
+  if (stats.lost_bytes != 0) {
+    return put_back(Status(Errc::integrity, "logical device " + name + " has lost " + format_size(stats.lost_bytes) +
+                                                "; write those blocks again before removing it"));
+  }
+  device.refuse_writes(true);
+  if (stats.state == "running" && device.drain(0) != 0) {
+    device.refuse_writes(false);
+    return put_back(Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " +
+                                             name + "; it stays as it is"));
+  }
+  return entry->cache->remove(entry->device);
+}
+
+Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string& name) const {
+  const std::shared_lock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.device->name() == name) return entry;
+  }
+  return Status(Errc::not_found, "there is no logical device " + name);
+}
+
+std::shared_ptr<LogicDev> DeviceManagerImpl::find(const std::string& name) const {
+  const auto entry = find_entry(name);
+  return entry && is_exposed(*entry->device) ? entry->device : nullptr;
+}
+
+std::shared_ptr<LogicDev> DeviceManagerImpl::find_inode(std::uint64_t inode) const {
+  const std::shared_lock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.device->inode() == inode && is_exposed(*entry.device)) return entry.device;
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<LogicDev>> DeviceManagerImpl::list() const {
+  std::vector<std::shared_ptr<LogicDev>> devices;
+  {
+    const std::shared_lock lock(mutex_);
+    for (const Entry& entry : entries_) {
+      if (is_exposed(*entry.device)) devices.push_back(entry.device);
+    }
+  }
+  std::sort(devices.begin(), devices.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
+  return devices;
+}
+
+StatusReport DeviceManagerImpl::status() const {
+  StatusReport report;
+  const std::shared_lock lock(mutex_);
+  for (const auto& cache : caches_) report.cache_devs.push_back(cache->stats());
+  for (const Entry& entry : entries_) report.logic_devs.push_back(entry.device->stats());
+  std::sort(report.logic_devs.begin(), report.logic_devs.end(),
+            [](const LogicDevStats& a, const LogicDevStats& b) { return a.name < b.name; });
+  return report;
+}
+
+}  // namespace pcache

@@ -1,0 +1,45 @@
+// The composition root: the one place that puts cache devices, backing devices and logical devices together.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "cache/cache.h"
+#include "pcache/device_manager.h"
+
+namespace pcache {
+
+class DeviceManagerImpl final : public DeviceManager {
+ public:
+  ~DeviceManagerImpl() override;
+
+  Status open_cache_dev(const std::string& path, const CacheOptions& options) override;
+  Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
+  Status remove(const std::string& name) override;
+  Status flush(const std::string& name) override;
+  std::shared_ptr<LogicDev> find(const std::string& name) const override;
+  std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
+  std::vector<std::shared_ptr<LogicDev>> list() const override;
+  StatusReport status() const override;
+
+ private:
+  struct Entry {
+    Cache* cache = nullptr;
+    std::shared_ptr<CachedDevice> device;
+  };
+
+  Result<Cache*> choose_cache(const std::string& label) const;
+  Result<Entry> find_entry(const std::string& name) const;
+  Status check_backing_free(const std::string& path) const;
+  Status attach(Cache& cache, const CacheDev::Device& device);
+
+  std::mutex change_mutex_;  // one change of what there is at a time; may be held during I/O
+  mutable std::shared_mutex mutex_;  // guards what follows; held for moments
+  std::vector<std::unique_ptr<Cache>> caches_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace pcache

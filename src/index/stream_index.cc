@@ -1,0 +1,129 @@
+#include "index/stream_index.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace pcache {
+namespace {
+
+constexpr std::uint32_t kFirstBuckets = 16;
+// A lookup without the lock may wander through chains that are being changed; no chain is this long.
+constexpr int kMaxSteps = 4096;
+
+}  // namespace
+
+StreamIndex::StreamIndex(SlotTable& slots)
+    : slots_(slots), heads_(std::max<std::size_t>(slots.size(), kFirstBuckets)), buckets_(kFirstBuckets) {}
+
+// Fibonacci hashing (Knuth, TAOCP 6.4) spreads the blocks; buckets that are not there yet fold onto the one that they
+// will be split from.
+std::uint32_t StreamIndex::bucket_of(std::uint64_t block, std::uint32_t buckets) {
+  const auto hash = static_cast<std::uint32_t>(block * 0x9e3779b97f4a7c15 >> 32);
+  const std::uint32_t mask = std::bit_ceil(buckets) - 1;
+  const std::uint32_t bucket = hash & mask;
+  return bucket < buckets ? bucket : bucket & (mask >> 1);
+}
+
+SlotId StreamIndex::find(std::uint64_t block) const {
+  SlotId slot = head(bucket_of(block, buckets_.load(std::memory_order_relaxed)));
+  while (slot != kNoSlot && slots_.key(slot).block != block) slot = slots_.next(slot);
+  return slot;
+}
+
+StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
+  for (;;) {
+    Found found;
+    found.version = version_.load(std::memory_order_acquire);
+    if (found.version % 2 != 0) {
+      __builtin_ia32_pause();
+      continue;
+    }
+    SlotId slot = head(bucket_of(block, buckets_.load(std::memory_order_relaxed)));
+    int steps = 0;
+    while (slot != kNoSlot && ++steps < kMaxSteps) {
+      const SlotKey key = slots_.key(slot);
+      if (key.block == block && key.linked) {
+        found.slot = slot;
+        found.key = key;
+        found.value = slots_.value(slot);
+        break;
+      }
+      slot = slots_.next(slot);
+    }
+    if (still_valid(found)) return found;
+  }
+}
+
+bool StreamIndex::still_valid(const Found& found) const {
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return version_.load(std::memory_order_relaxed) == found.version;
+}
+
+SlotId StreamIndex::insert(SlotId slot, SlotKey key, std::uint32_t value) {
+  const Change change(*this);
+  const std::uint32_t bucket = bucket_of(key.block, buckets_.load(std::memory_order_relaxed));
+  SlotId before = kNoSlot;
+  SlotId old = head(bucket);
+  while (old != kNoSlot && slots_.key(old).block != key.block) {
+    before = old;
+    old = slots_.next(old);
+  }
+  if (old != kNoSlot) unlink(bucket, old, before);
+  key.linked = true;
+  slots_.set_key(slot, key);
+  slots_.set_value(slot, value);
+  slots_.set_next(slot, head(bucket));
+  set_head(bucket, slot);
+  ++count_;
+  if (count_ > buckets_.load(std::memory_order_relaxed)) grow();
+  return old;
+}
+
+bool StreamIndex::erase(SlotId slot) {
+  const SlotKey key = slots_.key(slot);
+  if (!key.linked) return false;
+  const Change change(*this);
+  const std::uint32_t bucket = bucket_of(key.block, buckets_.load(std::memory_order_relaxed));
+  SlotId before = kNoSlot;
+  for (SlotId at = head(bucket); at != slot; at = slots_.next(at)) before = at;
+  unlink(bucket, slot, before);
+  return true;
+}
+
+void StreamIndex::update(SlotId slot, const SlotKey& key) {
+  const Change change(*this);
+  slots_.set_key(slot, key);
+}
+
+void StreamIndex::unlink(std::uint32_t bucket, SlotId slot, SlotId before) {
+  SlotKey key = slots_.key(slot);
+  key.linked = false;
+  slots_.set_key(slot, key);
+  if (before == kNoSlot) {
+    set_head(bucket, slots_.next(slot));
+  } else {
+    slots_.set_next(before, slots_.next(slot));
+  }
+  --count_;
+}
+
+void StreamIndex::grow() {
+  const std::uint32_t buckets = buckets_.load(std::memory_order_relaxed);
+  if (buckets >= heads_.size()) return;
+  // The new bucket's number without its highest bit is the bucket that its blocks were folded onto.
+  const std::uint32_t parent = buckets & (std::bit_floor(buckets) - 1);
+  SlotId stay = kNoSlot;
+  SlotId move = kNoSlot;
+  for (SlotId slot = head(parent); slot != kNoSlot;) {
+    const SlotId next = slots_.next(slot);
+    SlotId& list = bucket_of(slots_.key(slot).block, buckets + 1) == parent ? stay : move;
+    slots_.set_next(slot, list);
+    list = slot;
+    slot = next;
+  }
+  set_head(parent, stay);
+  set_head(buckets, move);
+  buckets_.store(buckets + 1, std::memory_order_relaxed);
+}
+
+}  // namespace pcache

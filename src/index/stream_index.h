@@ -1,0 +1,82 @@
+// The index of one stream: which slot holds a block now.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/huge_array.h"
+#include "index/slot_table.h"
+
+namespace pcache {
+
+// A linear hash (W. Litwin, 1980) of chains through the slot table: it grows one bucket at a time, so that an insertion
+// never rehashes more than one chain, cannot fail and allocates nothing.
+//
+// Changes need the stream's lock. Lookups need it too, or are made as find_unlocked() says.
+class StreamIndex {
+ public:
+  explicit StreamIndex(SlotTable& slots);
+
+  // The slot of `block`, or kNoSlot. Under the stream's lock.
+  SlotId find(std::uint64_t block) const;
+
+  // What a lookup without the lock found. Meaningful only once still_valid() was asked after pinning the segment.
+  struct Found {
+    SlotId slot = kNoSlot;
+    SlotKey key;
+    std::uint32_t value = 0;
+    std::uint64_t version = 0;
+  };
+  // Looks `block` up while others may change the index. The caller then pins the slot's segment, calls still_valid(),
+  // and starts over when that is false.
+  Found find_unlocked(std::uint64_t block) const;
+  bool still_valid(const Found& found) const;
+
+  // Makes `slot` the slot of its key's block and returns the slot that was before (its `linked` taken away), or kNoSlot.
+  // `key.linked` is set here.
+  SlotId insert(SlotId slot, SlotKey key, std::uint32_t value);
+
+  // Takes `slot` out of the index if it is in it, and tells whether it was.
+  bool erase(SlotId slot);
+
+  // Changes a linked slot's key in place (its block must stay).
+  void update(SlotId slot, const SlotKey& key);
+
+  std::uint64_t count() const { return count_; }
+
+  // Memory of one stream's buckets in use, in bytes.
+  std::uint64_t bucket_bytes() const { return std::uint64_t{buckets_.load(std::memory_order_relaxed)} * 4; }
+
+  // Loads what an operation on `block` is going to need.
+  void prefetch(std::uint64_t block) const { __builtin_prefetch(&heads_[bucket_of(block, buckets_.load(std::memory_order_relaxed))]); }
+
+ private:
+  // Readers that overlap a change start over: odd while one is made.
+  class Change {
+   public:
+    explicit Change(StreamIndex& index) : version_(index.version_) {
+      version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      std::atomic_thread_fence(std::memory_order_release);
+    }
+    ~Change() { version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+   private:
+    std::atomic<std::uint64_t>& version_;
+  };
+
+  static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets);
+  SlotId head(std::uint32_t bucket) const { return heads_[bucket].load(std::memory_order_relaxed) - 1; }
+  void set_head(std::uint32_t bucket, SlotId slot) { heads_[bucket].store(slot + 1, std::memory_order_relaxed); }
+  void unlink(std::uint32_t bucket, SlotId slot, SlotId before);
+  void grow();
+
+  SlotTable& slots_;
+  HugeArray<std::atomic<std::uint32_t>> heads_;  // slot + 1
+  std::atomic<std::uint32_t> buckets_;
+  std::atomic<std::uint64_t> version_{0};
+  std::uint64_t count_ = 0;
+};
+
+}  // namespace pcache

@@ -1,0 +1,34 @@
+// The ranges of a stream that were discarded and read as zeroes although the backing does not say so yet.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+namespace pcache {
+
+// Disjoint ranges of blocks, each with the LSN of the zero record it comes from. Under the stream's lock.
+class ZeroMap {
+ public:
+  bool empty() const { return ranges_.empty(); }
+  std::uint64_t count() const { return ranges_.size(); }
+
+  bool contains(std::uint64_t block) const;
+
+  // Blocks [begin, end) read as zeroes from record `lsn` on; takes the place of what was there.
+  void add(std::uint64_t begin, std::uint64_t end, std::uint64_t lsn);
+
+  // Blocks [begin, end) have data again.
+  void cut(std::uint64_t begin, std::uint64_t end);
+
+  // Forgets what is left of the ranges of all records older than `lsn`: the backing has them.
+  void forget_before(std::uint64_t lsn);
+
+ private:
+  struct Range {
+    std::uint64_t end;
+    std::uint64_t lsn;
+  };
+  std::map<std::uint64_t, Range> ranges_;  // by first block
+};
+
+}  // namespace pcache

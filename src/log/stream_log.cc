@@ -1,0 +1,204 @@
+#include "log/stream_log.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+namespace pcache {
+namespace {
+
+bool has_payload(RecordType type) { return type == RecordType::write || type == RecordType::clean; }
+
+}  // namespace
+
+StreamLog::StreamLog(CacheDev& cache_dev, SegmentPool& pool, std::uint32_t device_id, std::uint32_t stream)
+    : cache_dev_(cache_dev),
+      pool_(pool),
+      device_id_(device_id),
+      stream_(static_cast<std::uint8_t>(stream)),
+      slots_(cache_dev.geometry().slots_per_segment) {}
+
+std::uint32_t StreamLog::room() const {
+  return segments_.empty() ? 0 : static_cast<std::uint32_t>(end_lsn(segments_.back()) - next_lsn_);
+}
+
+Result<std::uint32_t> StreamLog::reserve() {
+  if (const std::uint32_t left = room(); left != 0) return left;
+  auto taken = pool_.take({device_id_, stream_, next_chain_, next_lsn_});
+  if (!taken) return taken.status();
+  if (!*taken) return std::uint32_t{0};
+  segments_.push_back({(*taken)->id, (*taken)->generation, next_chain_, next_lsn_});
+  ++next_chain_;
+  return slots_;
+}
+
+Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
+  PmemSpace& space = cache_dev_.space();
+  const Geometry& geometry = cache_dev_.geometry();
+  const Segment& head = segments_.back();
+  const auto first = static_cast<std::uint32_t>(next_lsn_ - head.first_lsn);
+  const auto failed = [&space] {
+    return Status(Errc::failed, space.path() + ": the cache device failed while a write was stored");
+  };
+
+  bool any_payload = false;
+  for (std::uint32_t i = 0; i < entries.size(); ++i) {
+    LogEntry& entry = entries[i];
+    if (entry.payload == nullptr) continue;
+    any_payload = true;
+    entry.payload_crc = crc32c(entry.payload, kCellSize);
+    if (!space.write(geometry.cell_offset(head.id, first + i), entry.payload, kCellSize)) return failed();
+  }
+  if (any_payload && persist == Persist::synced) {
+    const Status status = space.persist(geometry.cell_offset(head.id, first), entries.size() * kCellSize);
+    if (!status.ok()) return status;
+  } else if (any_payload && persist == Persist::fenced) {
+    space.drain();
+  }
+
+  for (std::uint32_t i = 0; i < entries.size(); ++i) {
+    const KeyRecord record = make_record(head, next_lsn_ + i, epoch, entries[i], static_cast<std::uint16_t>(i));
+    if (!space.write(geometry.record_offset(head.id, first + i), &record, sizeof record)) return failed();
+  }
+  if (persist == Persist::synced) {
+    const Status status = space.persist(geometry.record_offset(head.id, first), entries.size() * kRecordSize);
+    if (!status.ok()) return status;
+  } else if (persist == Persist::fenced) {
+    space.drain();
+  }
+  const std::uint64_t lsn = next_lsn_;
+  next_lsn_ += entries.size();
+  return lsn;
+}
+
+KeyRecord StreamLog::make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
+                                 std::uint16_t batch_pos) const {
+  KeyRecord record{};
+  record.cache_tag = cache_dev_.tag();
+  record.lsn = lsn;
+  record.generation = segment.generation;
+  record.block = entry.block;
+  record.epoch = epoch;
+  record.count = entry.count;
+  record.device_id = device_id_;
+  record.payload_crc = entry.payload_crc;
+  record.batch_pos = batch_pos;
+  record.type = entry.type;
+  record.stream = stream_;
+  record.crc = record_crc(record);
+  return record;
+}
+
+std::uint32_t StreamLog::slot_of(std::uint64_t lsn) const {
+  const auto after = std::upper_bound(segments_.begin(), segments_.end(), lsn,
+                                      [](std::uint64_t value, const Segment& s) { return value < s.first_lsn; });
+  const Segment& segment = *std::prev(after);
+  return segment.id * slots_ + static_cast<std::uint32_t>(lsn - segment.first_lsn);
+}
+
+Status StreamLog::release_front() {
+  const Status status = pool_.release(segments_.front().id);
+  if (status.ok()) segments_.pop_front();
+  return status;
+}
+
+Status StreamLog::release_all() {
+  while (!segments_.empty()) {
+    if (Status status = release_front(); !status.ok()) return status;
+  }
+  return Status();
+}
+
+void StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
+  std::sort(segments.begin(), segments.end(),
+            [](const auto& a, const auto& b) { return a.entry.chain < b.entry.chain; });
+  for (const auto& [id, entry] : segments) {
+    segments_.push_back({id, entry.generation, entry.chain, entry.first_lsn});
+    next_lsn_ = entry.first_lsn;
+    next_chain_ = entry.chain + 1;
+  }
+}
+
+bool StreamLog::read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const {
+  return cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
+         record.crc == record_crc(record) && record.cache_tag == cache_dev_.tag() &&
+         record.lsn == segment.first_lsn + slot && record.generation == segment.generation &&
+         record.device_id == device_id_ && record.stream == stream_ && record.type >= RecordType::write &&
+         record.type <= RecordType::filler;
+}
+
+bool StreamLog::payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const {
+  std::array<std::byte, kCellSize> cell;
+  return cache_dev_.space().read(cache_dev_.geometry().cell_offset(segment.id, slot), cell.data(), cell.size()) &&
+         crc32c(cell.data(), cell.size()) == record.payload_crc;
+}
+
+std::uint64_t StreamLog::last_epoch() const {
+  for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+    for (std::uint32_t slot = slots_; slot-- > 0;) {
+      KeyRecord record;
+      if (read_record(*segment, slot, record)) return record.epoch;
+    }
+  }
+  return 0;
+}
+
+std::vector<StreamLog::Hole> StreamLog::replay(
+    std::uint64_t device_blocks, std::uint64_t newest_epoch,
+    const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit) {
+  const bool page_media = cache_dev_.space().granularity() == Granularity::page;
+  const auto unflushed = [&](std::uint64_t epoch) { return page_media && epoch + 1 >= newest_epoch; };
+  std::vector<Hole> holes;
+  if (segments_.empty()) return holes;
+
+  std::uint64_t expected = segments_.front().first_lsn;  // the slot after the last one read
+  for (const Segment& segment : segments_) {
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+      KeyRecord record;
+      if (!read_record(segment, slot, record)) continue;
+      const bool in_bounds = record.block < device_blocks && record.count >= 1 &&
+                             record.count <= device_blocks - record.block && record.count <= 0xffffffff;
+      if (record.type != RecordType::filler && !in_bounds) continue;
+      if (has_payload(record.type) && unflushed(record.epoch) && !payload_intact(segment, slot, record)) continue;
+      if (record.lsn > expected) {
+        // A batch is durable before the next one starts, so only slots of this record's own batch can be torn.
+        const bool same_batch = record.lsn - std::min<std::uint64_t>(record.batch_pos, record.lsn) <= expected;
+        holes.push_back({expected, record.lsn - expected, same_batch || unflushed(record.epoch), record.epoch});
+      }
+      expected = record.lsn + 1;
+      next_lsn_ = expected;
+      visit(record.lsn, record);
+    }
+  }
+  // The head is the last segment, whatever of the ones before it never reached the medium.
+  if (next_lsn_ < segments_.back().first_lsn) next_lsn_ = segments_.back().first_lsn;
+  if (expected < segments_.back().first_lsn) {
+    holes.push_back({expected, segments_.back().first_lsn - expected, page_media, newest_epoch});
+  }
+  return holes;
+}
+
+// Persist order: fillers, fence; nothing else is appended before.
+Status StreamLog::settle(std::span<const Hole> holes) {
+  if (segments_.empty()) return Status();
+  PmemSpace& space = cache_dev_.space();
+  const Geometry& geometry = cache_dev_.geometry();
+  for (const Hole& hole : holes) {
+    for (std::uint64_t lsn = hole.first_lsn; lsn < hole.first_lsn + hole.count; ++lsn) {
+      const auto segment = std::find_if(segments_.begin(), segments_.end(), [&](const Segment& s) {
+        return s.first_lsn <= lsn && lsn < end_lsn(s);
+      });
+      if (segment == segments_.end()) continue;  // a missing segment: there is no place to fill
+      const KeyRecord record = make_record(*segment, lsn, hole.next_epoch, {RecordType::filler}, 0);
+      const std::uint64_t offset =
+          geometry.record_offset(segment->id, static_cast<std::uint32_t>(lsn - segment->first_lsn));
+      if (!space.write(offset, &record, sizeof record)) {
+        return Status(Errc::failed, space.path() + ": the cache device failed during recovery");
+      }
+      if (Status status = space.persist(offset, sizeof record); !status.ok()) return status;
+    }
+  }
+  return space.persist(geometry.segment_offset(segments_.back().id), geometry.segment_size);
+}
+
+}  // namespace pcache

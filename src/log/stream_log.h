@@ -1,0 +1,117 @@
+// One key-log stream on the medium: a chain of segments filled slot by slot.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "media/key_record.h"
+#include "segment/cache_dev.h"
+#include "segment/segment_pool.h"
+
+namespace pcache {
+
+// One record to append, with its cell's content.
+struct LogEntry {
+  RecordType type = RecordType::none;
+  std::uint64_t block = 0;
+  std::uint64_t count = 1;
+  const std::byte* payload = nullptr;  // kCellSize bytes, or null for a record without payload
+  std::uint32_t payload_crc = 0;       // filled in by append()
+};
+
+// How far append() takes the records before it returns.
+enum class Persist {
+  visible,  // stored; a crash may lose them
+  fenced,   // durable on byte and cache_line media; stored on page media
+  synced,   // durable on any medium
+};
+
+// Positions are LSNs: consecutive numbers of slots, over all segments that the stream ever had. Not synchronised; the
+// stream's lock is the caller's.
+class StreamLog {
+ public:
+  // What replay could not read between two records that it could.
+  struct Hole {
+    std::uint64_t first_lsn = 0;
+    std::uint64_t count = 0;
+    bool torn = false;  // explained by a crash: never acknowledged, or not yet flushed on page media
+    std::uint64_t next_epoch = 0;  // no record of the hole is of a later epoch
+  };
+
+  struct Segment {
+    SegmentId id = 0;
+    std::uint64_t generation = 0;
+    std::uint64_t chain = 0;
+    std::uint64_t first_lsn = 0;
+  };
+
+  StreamLog(CacheDev& cache_dev, SegmentPool& pool, std::uint32_t device_id, std::uint32_t stream);
+
+  // --- Appending
+
+  // Makes sure that the head has free slots, taking a segment if need be, and returns how many; 0 when the pool has no
+  // free segment.
+  Result<std::uint32_t> reserve();
+
+  // Appends `entries`, at most reserve() of them, as one batch and returns the first one's LSN. On failure (the medium
+  // failed) nothing was appended.
+  // Persist order: payloads, fence, records, fence. A record is therefore never durable before its payload, and a batch
+  // is durable as a whole before any later one begins.
+  Result<std::uint64_t> append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
+
+  std::uint64_t next_lsn() const { return next_lsn_; }
+  // Slots left in the head segment.
+  std::uint32_t room() const;
+
+  // --- The chain
+
+  const std::deque<Segment>& segments() const { return segments_; }
+  // The slot of `lsn`, which lies in one of the segments.
+  std::uint32_t slot_of(std::uint64_t lsn) const;
+  std::uint64_t end_lsn(const Segment& segment) const { return segment.first_lsn + slots_; }
+  // Gives the oldest segment back to the pool, durably. The chain has at least two.
+  Status release_front();
+  // Gives all segments back.
+  Status release_all();
+
+  // --- Recovery
+
+  // Takes over the segments that the table lists for this stream, in any order. Segments that no chain explains are left
+  // out and counted.
+  void adopt(std::vector<SegmentPool::InUse> segments);
+
+  // Epoch of the last readable record, 0 when there is none.
+  std::uint64_t last_epoch() const;
+
+  // Calls `visit` for every readable record in log order, and returns what was unreadable in between.
+  // `device_blocks`: records that reach beyond are damaged. `newest_epoch`: of the logical device's all streams, by
+  // last_epoch(); on page media records of that epoch and the one before count only if their payload is intact, and holes
+  // before them are torn: a flush that closes an epoch completes before the next but one begins.
+  std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch,
+                           const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
+
+  // Writes filler records into `holes` and makes them, and all of the head segment, durable: what was read once will be
+  // read after the next crash too.
+  Status settle(std::span<const Hole> holes);
+
+ private:
+  bool read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const;
+  bool payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const;
+  KeyRecord make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
+                        std::uint16_t batch_pos) const;
+
+  CacheDev& cache_dev_;
+  SegmentPool& pool_;
+  const std::uint32_t device_id_;
+  const std::uint8_t stream_;
+  const std::uint32_t slots_;
+  std::deque<Segment> segments_;  // oldest first; the last one is the head
+  std::uint64_t next_lsn_ = 0;
+  std::uint64_t next_chain_ = 0;
+};
+
+}  // namespace pcache

@@ -1,0 +1,28 @@
+// The segment table's entry: what one segment is used for.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "media/layout.h"
+#include "media/meta_header.h"
+
+namespace pcache {
+
+enum class SegmentState : std::uint8_t { free = 0, log = 1 };
+
+struct SegmentEntry {
+  static constexpr std::uint32_t kMagic = 0x47434650;  // "PFCG"
+
+  MetaHeader header;
+  std::uint64_t generation;  // grows each time the segment is taken into use; never repeats
+  std::uint64_t chain;       // position in the stream's chain of segments, consecutive
+  std::uint64_t first_lsn;   // of slot 0
+  std::uint32_t device_id;
+  std::uint8_t stream;
+  SegmentState state;
+  std::array<std::uint8_t, 10> reserved;
+};
+static_assert(sizeof(SegmentEntry) == 64);
+
+}  // namespace pcache

@@ -1,0 +1,54 @@
+#include "pmem/media_guard.h"
+
+#include <csetjmp>
+#include <csignal>
+#include <mutex>
+
+namespace pcache {
+namespace {
+
+// Where the calling thread's guarded copy returns to; null outside of one. Volatile, since a handler reads it.
+thread_local sigjmp_buf* volatile current_guard = nullptr;
+
+struct sigaction previous_action;
+
+void on_sigbus(int signal, siginfo_t* info, void* context) {
+  if (sigjmp_buf* guard = current_guard; guard != nullptr) siglongjmp(*guard, 1);
+  if ((previous_action.sa_flags & SA_SIGINFO) != 0) {
+    previous_action.sa_sigaction(signal, info, context);
+  } else if (previous_action.sa_handler == SIG_DFL || previous_action.sa_handler == SIG_IGN) {
+    // The access is repeated on return and then ends the process as it would have without us.
+    std::signal(SIGBUS, SIG_DFL);
+  } else {
+    previous_action.sa_handler(signal);
+  }
+}
+
+}  // namespace
+
+void install_media_guard() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_sigbus;
+    // NODEFER: siglongjmp() without a saved mask leaves the signal unblocked, so that no copy costs a system call.
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, &previous_action);
+  });
+}
+
+bool guarded_copy(void (*copy)(void* context, void* to, const void* from, std::size_t length), void* context, void* to,
+                  const void* from, std::size_t length) {
+  sigjmp_buf guard;
+  if (sigsetjmp(guard, 0) != 0) {
+    current_guard = nullptr;
+    return false;
+  }
+  current_guard = &guard;
+  copy(context, to, from, length);
+  current_guard = nullptr;
+  return true;
+}
+
+}  // namespace pcache

@@ -1,0 +1,199 @@
+#include "segment/cache_dev.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+
+namespace pcache {
+namespace {
+
+constexpr DualSlot kSuperblockSlot{0, kMediaPage};
+
+Status clear(PmemSpace& space, std::uint64_t offset, std::uint64_t length) {
+  static constexpr std::array<std::byte, kMediaPage> kZeroes{};
+  for (std::uint64_t done = 0; done < length; done += kMediaPage) {
+    if (!space.write(offset + done, kZeroes.data(), std::min(kMediaPage, length - done))) {
+      return Status(Errc::failed, space.path() + ": the cache device failed while it was formatted");
+    }
+  }
+  return space.persist(offset, length);
+}
+
+}  // namespace
+
+Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
+  const std::uint64_t segment_size =
+      params.segment_size != 0 ? params.segment_size : default_segment_size(space.size());
+  const auto geometry = compute_geometry(space.size(), segment_size);
+  if (!geometry) {
+    return Status(Errc::invalid, space.path() + ": " + std::to_string(space.size()) + " bytes do not hold " +
+                                     std::to_string(kMinSegments) + " segments of " + std::to_string(segment_size) +
+                                     " bytes; give a larger --size or a smaller --segment-size");
+  }
+  if (params.label.size() >= sizeof(Superblock::label)) {
+    return Status(Errc::invalid, space.path() + ": the label is longer than 63 bytes");
+  }
+
+  if (Status status = clear(space, 0, 2 * kMediaPage); !status.ok()) return status;
+  const std::uint64_t tables_end =
+      geometry->segment_table_copy + (geometry->segment_table_copy - geometry->segment_table);
+  if (Status status = clear(space, geometry->device_records, tables_end - geometry->device_records); !status.ok()) {
+    return status;
+  }
+
+  Superblock superblock{};
+  superblock.signature = Superblock::kSignature;
+  superblock.version = kMediaVersion;
+  superblock.clean = 1;
+  superblock.uuid = params.uuid;
+  std::copy(params.label.begin(), params.label.end(), superblock.label.begin());
+  superblock.size_bytes = geometry->size_bytes;
+  superblock.segment_size = geometry->segment_size;
+  superblock.segment_count = geometry->segment_count;
+  superblock.slots_per_segment = geometry->slots_per_segment;
+  superblock.first_segment = geometry->first_segment;
+  superblock.next_device_id = 1;
+  return store_dual(space, kSuperblockSlot, cache_tag_of(superblock), superblock);
+}
+
+Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> space) {
+  const std::string& path = space->path();
+  if (space->size() < 2 * kMediaPage) return Status(Errc::integrity, path + " is too small to be a cache device");
+  std::optional<Superblock> best;
+  bool has_signature = false;
+  for (const std::uint64_t offset : {kSuperblockSlot.first, kSuperblockSlot.second}) {
+    Superblock copy;
+    if (!space->read(offset, &copy, sizeof copy)) continue;
+    switch (check_superblock(copy)) {
+      case SuperblockCheck::newer_version:
+        return Status(Errc::invalid, path + " has media format version " + std::to_string(copy.version) +
+                                         ", this pcachefs knows up to " + std::to_string(kMediaVersion) +
+                                         "; use a newer pcachefs");
+      case SuperblockCheck::ok:
+        if (!best || copy.header.sequence > best->header.sequence) best = copy;
+        break;
+      case SuperblockCheck::damaged:
+        has_signature = true;
+        break;
+      case SuperblockCheck::not_a_cache:
+        break;
+    }
+  }
+  if (!best) {
+    return Status(Errc::integrity, has_signature
+                                       ? path + ": both copies of the superblock are damaged"
+                                       : path + " is not a pcachefs cache device; make one with pcachefs format");
+  }
+  if (best->size_bytes > space->size()) {
+    return Status(Errc::integrity, path + " was truncated: it had " + std::to_string(best->size_bytes) +
+                                       " bytes when it was formatted and has " + std::to_string(space->size()) + " now");
+  }
+  const auto geometry = compute_geometry(best->size_bytes, best->segment_size);
+  std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), *best, *geometry));
+  cache_dev->load_devices();
+  cache_dev->superblock_.clean = 0;
+  if (Status status = cache_dev->store_superblock(); !status.ok()) return status;
+  return cache_dev;
+}
+
+CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, const Superblock& superblock, const Geometry& geometry)
+    : space_(std::move(space)),
+      geometry_(geometry),
+      tag_(cache_tag_of(superblock)),
+      was_clean_(superblock.clean != 0),
+      superblock_(superblock) {}
+
+void CacheDev::load_devices() {
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    const auto record = load_dual<DeviceRecord>(*space_, record_slot(place), tag_);
+    if (record && (record->device_id == 0 || is_sane(*record))) {
+      records_[place] = *record;
+    } else if (record || !is_blank<DeviceRecord>(*space_, record_slot(place).first) ||
+               !is_blank<DeviceRecord>(*space_, record_slot(place).second)) {
+      unusable_[place] = true;
+      ++damaged_device_records_;
+    }
+    const auto state = load_dual<DeviceState>(*space_, state_slot(place), tag_);
+    if (state) states_[place] = *state;
+    state_lost_[place] = records_[place].device_id != 0 &&
+                         (!state || state->device_id != records_[place].device_id);
+    superblock_.next_device_id = std::max(superblock_.next_device_id, records_[place].device_id + 1);
+  }
+}
+
+Status CacheDev::store_superblock() { return store_dual(*space_, kSuperblockSlot, tag_, superblock_); }
+
+Status CacheDev::close_clean() {
+  const std::lock_guard lock(mutex_);
+  if (Status status = space_->persist(0, space_->size()); !status.ok()) return status;
+  superblock_.clean = 1;
+  return store_superblock();
+}
+
+std::vector<CacheDev::Device> CacheDev::devices() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Device> devices;
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    if (records_[place].device_id != 0) devices.push_back({place, records_[place]});
+  }
+  return devices;
+}
+
+Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
+  const std::lock_guard lock(mutex_);
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    if (records_[place].device_id != 0 || unusable_[place]) continue;
+    record.device_id = superblock_.next_device_id++;
+    if (Status status = store_superblock(); !status.ok()) return status;
+
+    DeviceState& state = states_[place];
+    state.device_id = record.device_id;
+    state.clean_epoch = 0;
+    if (Status status = store_dual(*space_, state_slot(place), tag_, state); !status.ok()) return status;
+    state_lost_[place] = false;
+
+    record.header.sequence = records_[place].header.sequence;
+    if (Status status = store_dual(*space_, record_slot(place), tag_, record); !status.ok()) return status;
+    records_[place] = record;
+    return place;
+  }
+  return Status(Errc::no_space, space_->path() + " holds " + std::to_string(kMaxDevices) +
+                                    " logical devices already; remove one or add another cache device");
+}
+
+Status CacheDev::remove_device(std::uint32_t place) {
+  const std::lock_guard lock(mutex_);
+  DeviceRecord empty{};
+  empty.header.sequence = records_[place].header.sequence;
+  if (Status status = store_dual(*space_, record_slot(place), tag_, empty); !status.ok()) return status;
+  records_[place] = empty;
+  return Status();
+}
+
+Result<std::uint64_t> CacheDev::clean_epoch(std::uint32_t place) const {
+  const std::lock_guard lock(mutex_);
+  if (state_lost_[place]) {
+    return Status(Errc::integrity, space_->path() + ": both copies of the dirty tail of logical device " +
+                                       std::string(records_[place].name.data()) + " are damaged");
+  }
+  return states_[place].clean_epoch;
+}
+
+Status CacheDev::set_clean_epoch(std::uint32_t place, std::uint64_t epoch) {
+  const std::lock_guard lock(mutex_);
+  DeviceState state = states_[place];
+  state.clean_epoch = epoch;
+  const Status status = store_dual(*space_, state_slot(place), tag_, state);
+  if (status.ok()) states_[place] = state;
+  return status;
+}
+
+DualSlot CacheDev::record_slot(std::uint32_t place) const {
+  return {geometry_.device_records + place * kMediaPage, geometry_.device_records_copy + place * kMediaPage};
+}
+
+DualSlot CacheDev::state_slot(std::uint32_t place) const {
+  return {geometry_.device_states + place * kRecordSize, geometry_.device_states_copy + place * kRecordSize};
+}
+
+}  // namespace pcache

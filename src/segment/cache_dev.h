@@ -1,0 +1,89 @@
+// An open cache device: its superblock, the logical devices it remembers, and their dirty tails.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "media/device_record.h"
+#include "media/layout.h"
+#include "media/superblock.h"
+#include "pcache/pmem_space.h"
+#include "pcache/result.h"
+#include "segment/dual_slot.h"
+
+namespace pcache {
+
+// Thread-safe; metadata updates are serialised.
+class CacheDev {
+ public:
+  struct FormatParams {
+    std::array<std::uint8_t, 16> uuid;
+    std::string label;               // at most 63 bytes
+    std::uint64_t segment_size = 0;  // 0: default_segment_size()
+  };
+
+  // Writes an empty cache device over all of `space`. Persist order: both superblock copies are wiped, tables are
+  // cleared, the superblock comes last; a crash before that leaves no cache device.
+  // Errors: invalid (too small, bad segment size), failed.
+  static Status format(PmemSpace& space, const FormatParams& params);
+
+  // Takes over `space`. Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid
+  // (a newer version).
+  static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space);
+
+  // Marks the cache device as closed in order. Nothing may be written afterwards.
+  Status close_clean();
+
+  PmemSpace& space() { return *space_; }
+  const PmemSpace& space() const { return *space_; }
+  const Geometry& geometry() const { return geometry_; }
+  std::uint32_t tag() const { return tag_; }
+  const std::array<std::uint8_t, 16>& uuid() const { return superblock_.uuid; }
+  std::string label() const { return superblock_.label.data(); }
+  bool was_clean() const { return was_clean_; }
+
+  // The logical devices on the medium, with the place each has in the table.
+  struct Device {
+    std::uint32_t place = 0;
+    DeviceRecord record;
+  };
+  std::vector<Device> devices() const;
+  // Places whose record is damaged in both copies (neither free nor usable).
+  std::uint32_t damaged_device_records() const { return damaged_device_records_; }
+
+  // Adds a device: fills in record.device_id and returns its place. The state comes before the record, so that a crash
+  // never leaves a device with another's dirty tail. Errors: no_space (the table is full), failed.
+  Result<std::uint32_t> add_device(DeviceRecord& record);
+  // Forgets the device at `place`, durably.
+  Status remove_device(std::uint32_t place);
+
+  // The dirty tail of the device at `place`; integrity when both copies are damaged.
+  Result<std::uint64_t> clean_epoch(std::uint32_t place) const;
+  // Durable on return.
+  Status set_clean_epoch(std::uint32_t place, std::uint64_t epoch);
+
+ private:
+  CacheDev(std::unique_ptr<PmemSpace> space, const Superblock& superblock, const Geometry& geometry);
+  Status store_superblock();
+  void load_devices();
+  DualSlot record_slot(std::uint32_t place) const;
+  DualSlot state_slot(std::uint32_t place) const;
+
+  std::unique_ptr<PmemSpace> space_;
+  Geometry geometry_;
+  std::uint32_t tag_;
+  bool was_clean_;
+  std::uint32_t damaged_device_records_ = 0;
+  mutable std::mutex mutex_;  // guards all below
+  Superblock superblock_;
+  std::array<DeviceRecord, kMaxDevices> records_{};
+  std::array<DeviceState, kMaxDevices> states_{};
+  std::array<bool, kMaxDevices> unusable_{};  // damaged in both copies: not to be overwritten
+  std::array<bool, kMaxDevices> state_lost_{};
+};
+
+}  // namespace pcache

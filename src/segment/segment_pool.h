@@ -1,0 +1,77 @@
+// The segment table in memory and on the medium: which segments are free, which belong to which stream, and who reads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "media/segment_entry.h"
+#include "segment/cache_dev.h"
+
+namespace pcache {
+
+using SegmentId = std::uint32_t;
+
+// What a segment is taken into use for.
+struct SegmentUse {
+  std::uint32_t device_id = 0;
+  std::uint32_t stream = 0;
+  std::uint64_t chain = 0;
+  std::uint64_t first_lsn = 0;
+};
+
+// Thread-safe.
+class SegmentPool {
+ public:
+  // Loads the table. Segments whose entry is damaged in both copies are set aside: never free, never part of a log.
+  explicit SegmentPool(CacheDev& cache_dev);
+
+  struct Taken {
+    SegmentId id = 0;
+    std::uint64_t generation = 0;
+  };
+  // Takes a free segment, with a generation it never had. Durable on return. Nothing when none is free; a failed Status
+  // when the medium failed.
+  Result<std::optional<Taken>> take(const SegmentUse& use);
+
+  // Makes a segment free. Durable on return: none of its records can be replayed any more.
+  // The caller has seen to it that no reader holds a pin and none can get one.
+  Status release(SegmentId id);
+
+  std::uint32_t total() const { return static_cast<std::uint32_t>(entries_.size()); }
+  std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
+  std::uint32_t damaged_count() const { return damaged_count_; }
+  // Of all segments ever taken since opening, in which place this one came: tells old from young across streams.
+  std::uint64_t age(SegmentId id) const;
+
+  // Every segment in use, as the table says. For replay.
+  struct InUse {
+    SegmentId id = 0;
+    SegmentEntry entry;
+  };
+  std::vector<InUse> in_use() const;
+
+  // Keeps the segment's cells as they are until unpin(). Lock-free; a full memory fence.
+  void pin(SegmentId id) { pins_[id].fetch_add(1, std::memory_order_seq_cst); }
+  void unpin(SegmentId id) { pins_[id].fetch_sub(1, std::memory_order_release); }
+  bool pinned(SegmentId id) const { return pins_[id].load(std::memory_order_acquire) != 0; }
+
+ private:
+  DualSlot entry_slot(SegmentId id) const;
+
+  CacheDev& cache_dev_;
+  std::unique_ptr<std::atomic<std::uint32_t>[]> pins_;
+  std::atomic<std::uint32_t> free_count_{0};
+  std::uint32_t damaged_count_ = 0;
+  mutable std::mutex mutex_;  // guards all below
+  std::vector<SegmentEntry> entries_;
+  std::vector<std::uint64_t> ages_;
+  std::deque<SegmentId> free_;  // taken at the back, released at the front
+  std::uint64_t taken_ = 0;
+};
+
+}  // namespace pcache

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building and testing need; does nothing when all are there.
+set -euo pipefail
+packages=(git cmake ninja-build g++ pkg-config ccache libpmem2-dev liburing-dev libfuse3-dev fuse3 libboost-dev
+  libcli11-dev nlohmann-json3-dev libspdlog-dev libisal-dev libabsl-dev libblkid-dev libmount-dev uuid-dev libgtest-dev
+  libgmock-dev libbenchmark-dev fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -qy --no-install-recommends "${missing[@]}"
