@@ -10,29 +10,43 @@ namespace pcache {
 
 // For sections of some microseconds that end with non-temporal stores: releasing a futex-based mutex is a locked
 // instruction, which waits until those stores have drained; here the next acquisition does, and by then they have. The
-// price: a waiter is not woken, it looks again, at most 50 microseconds later. Meets the standard's Lockable.
+// price: a waiter is not woken, it looks again, at most some 50 microseconds later (plus the timer's slack), and there
+// is no order among waiters. Meets the standard's Lockable.
 class BackoffLock {
  public:
+  BackoffLock() = default;
+  BackoffLock(const BackoffLock&) = delete;
+  BackoffLock& operator=(const BackoffLock&) = delete;
+
   bool try_lock() { return !locked_.exchange(true, std::memory_order_acquire); }
 
   void lock() {
-    for (int attempt = 0; !try_lock(); ++attempt) wait(attempt);
+    for (unsigned attempt = 0; !try_lock(); ++attempt) wait(attempt);
   }
 
   void unlock() { locked_.store(false, std::memory_order_release); }
 
  private:
-  void wait(int attempt) {
-    constexpr int kSpins = 20;
-    constexpr int kYields = 40;
-    if (attempt < kSpins) {
-      for (int i = 0; i < 16 && locked_.load(std::memory_order_relaxed); ++i) __builtin_ia32_pause();
-    } else if (attempt < kYields) {
+  // Between two attempts. Spinning only looks, so that the holder keeps the cache line.
+  void wait(unsigned attempt) {
+    constexpr unsigned kSpinAttempts = 5;
+    constexpr unsigned kYieldAttempts = 25;
+    if (attempt < kSpinAttempts) {
+      for (int i = 0; i < 20 && locked_.load(std::memory_order_relaxed); ++i) pause();
+    } else if (attempt < kYieldAttempts) {
       sched_yield();
     } else {
-      const timespec pause{0, 20'000};
-      nanosleep(&pause, nullptr);
+      const timespec nap{0, 20'000 + static_cast<long>(attempt % 4) * 10'000};  // staggered: waiters fall out of step
+      nanosleep(&nap, nullptr);
     }
+  }
+
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
   }
 
   std::atomic<bool> locked_{false};

@@ -21,6 +21,8 @@ Result<std::uint64_t> parse_size(const std::string& text) {
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
   if (number.empty() || error != std::errc() || end != number.data() + number.size()) return bad;
 
+  const bool has_fraction = number.find('.') != std::string::npos;
+  if (number.back() == '.') return bad;
   if (!unit.empty()) {
     const char letter = static_cast<char>(unit.front() & ~0x20);
     const std::string rest = unit.substr(1);
@@ -35,6 +37,7 @@ Result<std::uint64_t> parse_size(const std::string& text) {
       return bad;
     }
   }
+  if (unit.empty() && has_fraction) return Status(Errc::invalid, "'" + text + "' is not a whole number of bytes");
   if (value >= 9223372036854775808.0L) return Status(Errc::invalid, "'" + text + "' is larger than any device can be");
   if (value < 1) return Status(Errc::invalid, "'" + text + "' is not a size: it must be at least one byte");
   return static_cast<std::uint64_t>(value);
@@ -44,12 +47,14 @@ std::string format_size(std::uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   double value = static_cast<double>(bytes) / 1024;
   int unit = 0;
-  while (value >= 1024 && kUnits[unit + 1] != '\0') {
+  // What would be rounded up to 1024 of a unit is one of the next.
+  while (std::round(value * 10) >= 10240 && kUnits[unit + 1] != '\0') {
     value /= 1024;
     ++unit;
   }
+  const bool whole = std::fmod(std::round(value * 10), 10) == 0;
   char text[32];
-  std::snprintf(text, sizeof text, value < 10 && std::fmod(value, 1) != 0 ? "%.1f %ciB" : "%.0f %ciB", value, kUnits[unit]);
+  std::snprintf(text, sizeof text, "%.*f %ciB", whole ? 0 : 1, value, kUnits[unit]);
   return text;
 }
 

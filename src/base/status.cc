@@ -3,9 +3,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "pcache/options.h"
-#include "pcache/pmem_space.h"
-
 namespace pcache {
 namespace {
 
@@ -82,19 +79,5 @@ Errc errc_from_string(const std::string& text) {
   }
   return Errc::failed;
 }
-
-const char* to_string(Granularity granularity) {
-  switch (granularity) {
-    case Granularity::byte:
-      return "byte";
-    case Granularity::cache_line:
-      return "cache_line";
-    case Granularity::page:
-      return "page";
-  }
-  return "unknown";
-}
-
-const char* to_string(Ack ack) { return ack == Ack::durable ? "durable" : "flush"; }
 
 }  // namespace pcache

@@ -2,9 +2,16 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace pcache {
+namespace {
+
+// Longer sleeps end early; it keeps "for ever" (the type's largest value) from overflowing the clock.
+constexpr std::chrono::milliseconds kLongestSleep = std::chrono::hours(1);
+
+}  // namespace
 
 Worker::Worker(std::string name, std::function<std::chrono::milliseconds()> step)
     : name_(std::move(name)), step_(std::move(step)) {}
@@ -32,11 +39,11 @@ void Worker::run() {
   pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());  // what the kernel takes
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    kicked_ = false;
+    kicked_ = false;  // before the step: what a later kick announces, it may not see
     lock.unlock();
     const std::chrono::milliseconds idle = step_();
     lock.lock();
-    if (idle.count() > 0) wake_.wait_for(lock, idle, [this] { return kicked_ || stopping_; });
+    if (idle.count() > 0) wake_.wait_for(lock, std::min(idle, kLongestSleep), [this] { return kicked_ || stopping_; });
   }
 }
 

@@ -163,6 +163,7 @@ class CachedDevice final : public LogicDev {
   std::chrono::milliseconds background_step();
   bool epoch_due(std::uint64_t now_ms);
   void writeback_failed();
+  std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
 
   // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
   bool count_in();

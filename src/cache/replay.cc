@@ -91,7 +91,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
   for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, now_ms()});
   epoch_ = newest + 1;
   durable_epoch_ = newest;
-  clean_epoch_ = clean;
+  clean_epoch_ = newest_clean_epoch();
   return Status();
 }
 

@@ -99,18 +99,25 @@ bool CachedDevice::writeback_step() {
     writeback_failed();
     return false;
   }
+  std::uint64_t clean = 0;
   {
     const std::lock_guard lock(epoch_mutex_);
     closed_.pop_front();
+    clean = newest_clean_epoch();
   }
   {
     const std::lock_guard lock(progress_mutex_);
-    clean_epoch_ = epoch;
+    clean_epoch_ = clean;
     failures_in_a_row_ = 0;
     progress_.notify_all();
   }
   cache_.kick_reclaim();
   return true;
+}
+
+// Epochs that are neither open nor waiting hold nothing that the backing lacks: some only had clean records.
+std::uint64_t CachedDevice::newest_clean_epoch() const {
+  return (closed_.empty() ? epoch_.load() : closed_.front().epoch) - 1;
 }
 
 void CachedDevice::writeback_failed() {

@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -17,13 +19,27 @@ namespace {
 
 using nlohmann::json;
 
+// The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
+// elsewhere than "/y" where x is a link.
 std::string absolute(const std::string& path) {
-  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+  std::error_code error;
+  const auto full = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : full.string();
 }
 
 int report(const Status& status) {
-  if (!status.ok()) std::fprintf(stderr, "pcachefs: %s\n", status.message().c_str());
+  if (status.ok()) return 0;
+  std::string line = status.message();
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::fprintf(stderr, "pcachefs: %s\n", line.c_str());
   return exit_code(status.code());
+}
+
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    return report(Status::from_errno(errno, "cannot write to standard output"));
+  }
+  return 0;
 }
 
 // The size an option names, or an unset one for an empty text.
@@ -37,9 +53,17 @@ Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool
 Result<json> ask(const std::string& mount, const std::string& command, const json& args) {
   auto client = ControlClient::find(mount);
   if (!client) return client.status();
-  const auto reply = client->call(command, args.dump(-1, ' ', false, json::error_handler_t::replace));
+  std::string text;
+  try {
+    text = args.dump();
+  } catch (const json::type_error&) {
+    return Status(Errc::invalid, "the arguments of '" + command + "' are not UTF-8, which names and paths must be");
+  }
+  const auto reply = client->call(command, text);
   if (!reply) return reply.status();
-  return json::parse(*reply, nullptr, false);
+  json result = json::parse(*reply, nullptr, false);
+  if (!result.is_object()) return Status(Errc::failed, "the daemon's reply to '" + command + "' makes no sense");
+  return result;
 }
 
 Status ask_to(const std::string& mount, const std::string& command, const json& args) {
@@ -61,24 +85,30 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   std::string size_text;
   std::string segment_size_text;
   FormatOptions format_options;
-  CLI::App* format = app.add_subcommand("format", "Make a cache device\n\nExample: pcachefs format /dev/shm/cache --size 4G");
+  CLI::App* format =
+      app.add_subcommand("format", "Make a cache device\n\nExample: pcachefs format /dev/shm/cache --size 4G");
   format->add_option("CACHE", cache_path, "A device-DAX node or a file")->required();
-  const CLI::Option* format_size_option = format->add_option("--size", size_text, "Size of the file to make")->type_name("S");
-  format->add_option("--label", format_options.label, "Name of the cache device; default: the file's name")->type_name("L");
+  const CLI::Option* format_size_option =
+      format->add_option("--size", size_text, "Size of the file to make")->type_name("S");
+  format->add_option("--label", format_options.label, "Name of the cache device; default: the file's name")
+      ->type_name("L");
   const CLI::Option* segment_size_option =
-      format->add_option("--segment-size", segment_size_text, "256K to 64M; default: about 1/256 of the size")->type_name("S");
+      format->add_option("--segment-size", segment_size_text, "256K to 64M; default: about 1/256 of the size")
+          ->type_name("S");
   format->add_flag("--force", format_options.force, "Overwrite what is there");
-  format->add_flag("--discard-dirty", format_options.discard_dirty, "With --force: even data that is only in the cache");
+  format->add_flag("--discard-dirty", format_options.discard_dirty,
+                   "With --force: even data that is only in the cache");
 
   MountArgs mount_args;
   std::string mount_options;
-  CLI::App* mount_command =
-      app.add_subcommand("mount", "Serve cache devices as files; returns when the mount is ready\n\n"
-                                  "Example: pcachefs mount /mnt/pcache --cache /dev/shm/cache");
+  CLI::App* mount_command = app.add_subcommand("mount",
+                                               "Serve cache devices as files; returns when the mount is ready\n\n"
+                                               "Example: pcachefs mount /mnt/pcache --cache /dev/shm/cache");
   mount_command->add_option("MNT", mount_args.mount_point, "An empty directory")->required();
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
-  mount_command->add_option("-o", mount_options,
-                            "ack=durable|flush, writeback_delay_ms=N, dirty_high=PERCENT, epoch_max_ms=N, allow_other")
+  mount_command
+      ->add_option("-o", mount_options,
+                   "ack=durable|flush, writeback_delay_ms=N, dirty_high=PERCENT, epoch_max_ms=N, allow_other")
       ->type_name("OPTIONS");
   mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
 
@@ -90,20 +120,22 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   std::string name;
   std::string backing;
   std::string cache_label;
-  CLI::App* add = app.add_subcommand("add", "Expose a backing device as a file in the mount\n\n"
-                                            "Example: pcachefs add db /dev/disk/by-id/ata-disk-part1");
+  CLI::App* add = app.add_subcommand("add",
+                                     "Expose a backing device as a file in the mount\n\n"
+                                     "Example: pcachefs add db /dev/disk/by-id/ata-disk-part1");
   add->add_option("NAME", name, "Name of the logical device and its file")->required();
   add->add_option("BACKING", backing, "A block device or file")->required();
   add->add_option("--cache", cache_label, "Label of the cache device, where there are several")->type_name("LABEL");
   const CLI::Option* add_size_option =
       add->add_option("--size", size_text, "Size that the backing device must have")->type_name("S");
 
-  CLI::App* remove =
-      app.add_subcommand("remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
+  CLI::App* remove = app.add_subcommand(
+      "remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
   remove->add_option("NAME", name, "The logical device")->required();
 
   bool as_json = false;
-  CLI::App* status = app.add_subcommand("status", "Show cache devices and logical devices\n\nExample: pcachefs status db --json");
+  CLI::App* status =
+      app.add_subcommand("status", "Show cache devices and logical devices\n\nExample: pcachefs status db --json");
   status->add_option("NAME", name, "Only this logical device");
   status->add_flag("--json", as_json, "As a JSON object");
 
@@ -148,11 +180,9 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (status->parsed()) {
     const auto reply = ask(mount, "status", status->count("NAME") != 0 ? json{{"name", name}} : json::object());
     if (!reply) return report(reply.status());
-    std::printf("%s\n", as_json ? reply->dump(2).c_str() : status_text(*reply).c_str());
-    return 0;
+    return print(as_json ? reply->dump(2) + "\n" : status_text(*reply));
   }
-  if (version->parsed()) std::printf("pcachefs %s\n", kVersion);
-  return 0;
+  return version->parsed() ? print(std::string("pcachefs ") + kVersion + "\n") : 0;
 }
 
 }  // namespace pcache

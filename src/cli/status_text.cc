@@ -9,8 +9,19 @@ namespace {
 
 using nlohmann::json;
 
-std::string text(const json& object, const char* key) { return object.value(key, std::string()); }
-std::uint64_t number(const json& object, const char* key) { return object.value(key, std::uint64_t{0}); }
+// What a daemon of another version does not say, or says otherwise, is left out.
+std::string text(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+std::uint64_t number(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_number_unsigned() ? it->get<std::uint64_t>() : 0;
+}
+json list(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_array() ? *it : json::array();
+}
 std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
 std::string promise(const std::string& ack) {
@@ -22,7 +33,7 @@ std::string promise(const std::string& ack) {
 
 std::string status_text(const json& status) {
   std::ostringstream out;
-  for (const json& cache : status.value("cache_devs", json::array())) {
+  for (const json& cache : list(status, "cache_devs")) {
     out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
         << "  size " << size(cache, "size_bytes") << ", " << number(cache, "segments_used") << " of "
         << number(cache, "segments") << " segments used, granularity " << text(cache, "granularity") << "\n"
@@ -31,7 +42,7 @@ std::string status_text(const json& status) {
       out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
     }
   }
-  for (const json& device : status.value("logic_devs", json::array())) {
+  for (const json& device : list(status, "logic_devs")) {
     const std::uint64_t hits = number(device, "read_hits");
     const std::uint64_t blocks = hits + number(device, "read_misses");
     out << "logical device " << text(device, "name") << "  " << size(device, "size_bytes") << "  "
@@ -43,7 +54,7 @@ std::string status_text(const json& status) {
         << size(device, "written_back_bytes") << "\n";
     if (number(device, "lost_bytes") != 0) out << "  LOST: " << size(device, "lost_bytes") << " of dirty data\n";
   }
-  if (status.value("cache_devs", json::array()).empty()) out << "no cache device\n";
+  if (list(status, "cache_devs").empty()) out << "no cache device\n";
   return out.str();
 }
 

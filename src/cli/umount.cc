@@ -19,8 +19,8 @@ namespace {
 
 // Whether the kernel has a pcachefs mounted at `path`, dead or alive. Does not touch the mount.
 bool is_pcachefs_mount(const std::string& path) {
-  const std::unique_ptr<libmnt_table, decltype(&mnt_unref_table)> table(
-      mnt_new_table_from_file("/proc/self/mountinfo"), &mnt_unref_table);
+  const std::unique_ptr<libmnt_table, decltype(&mnt_unref_table)> table(mnt_new_table_from_file("/proc/self/mountinfo"),
+                                                                        &mnt_unref_table);
   if (!table) return false;
   libmnt_fs* fs = mnt_table_find_target(table.get(), path.c_str(), MNT_ITER_BACKWARD);
   const char* type = fs != nullptr ? mnt_fs_get_fstype(fs) : nullptr;
@@ -34,7 +34,8 @@ Status umount_and_wait(const std::string& mount_point) {
   const std::filesystem::path given = std::filesystem::absolute(mount_point).lexically_normal();
   const std::filesystem::path trimmed = given.has_filename() ? given : given.parent_path();
   std::error_code error;
-  const std::string path = (std::filesystem::weakly_canonical(trimmed.parent_path(), error) / trimmed.filename()).string();
+  const std::string path =
+      (std::filesystem::weakly_canonical(trimmed.parent_path(), error) / trimmed.filename()).string();
 
   auto client = ControlClient::find(path);
   if (!client) {

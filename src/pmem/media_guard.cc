@@ -1,5 +1,6 @@
 #include "pmem/media_guard.h"
 
+#include <atomic>
 #include <csetjmp>
 #include <csignal>
 #include <mutex>
@@ -7,7 +8,7 @@
 namespace pcache {
 namespace {
 
-// Where the calling thread's guarded copy returns to; null outside of one. Volatile, since a handler reads it.
+// Where the calling thread's guarded call returns to; null outside of one. Volatile, since a handler reads it.
 thread_local sigjmp_buf* volatile current_guard = nullptr;
 
 struct sigaction previous_action;
@@ -29,25 +30,30 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
 void install_media_guard() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // Asked for before our handler can run: it reads the answer.
+    sigaction(SIGBUS, nullptr, &previous_action);
     struct sigaction action {};
     action.sa_sigaction = on_sigbus;
-    // NODEFER: siglongjmp() without a saved mask leaves the signal unblocked, so that no copy costs a system call.
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    // NODEFER: siglongjmp() without a saved mask leaves the signal unblocked, so that no access costs a system call.
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, &action, &previous_action);
+    sigaction(SIGBUS, &action, nullptr);
   });
 }
 
-bool guarded_copy(void (*copy)(void* context, void* to, const void* from, std::size_t length), void* context, void* to,
-                  const void* from, std::size_t length) {
+bool guarded_call(void (*access)(void* context), void* context) {
+  sigjmp_buf* const outer = current_guard;  // not changed after sigsetjmp(), hence valid after a jump
   sigjmp_buf guard;
   if (sigsetjmp(guard, 0) != 0) {
-    current_guard = nullptr;
+    current_guard = outer;
     return false;
   }
   current_guard = &guard;
-  copy(context, to, from, length);
-  current_guard = nullptr;
+  // Keep the compiler from moving parts of the access out of the guard's reach.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  access(context);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  current_guard = outer;
   return true;
 }
 

@@ -1,4 +1,4 @@
-// The cache device's mapping, through libpmem2.
+#include "pmem/pmem2_space.h"
 
 #include <fcntl.h>
 #include <libpmem2.h>
@@ -14,26 +14,18 @@
 #include <cstring>
 #include <utility>
 
-#include "base/unique_fd.h"
+#include "base/check.h"
 #include "base/units.h"
-#include "pcache/pmem_space.h"
 #include "pmem/media_guard.h"
 
 namespace pcache {
 namespace {
-
-Status pmem2_error(const std::string& path, const std::string& what) {
-  return Status(Errc::failed, path + ": " + what + ": " + pmem2_errormsg());
-}
 
 struct ConfigDeleter {
   void operator()(pmem2_config* config) const { pmem2_config_delete(&config); }
 };
 struct SourceDeleter {
   void operator()(pmem2_source* source) const { pmem2_source_delete(&source); }
-};
-struct MapDeleter {
-  void operator()(pmem2_map* map) const { pmem2_map_delete(&map); }
 };
 
 Granularity granularity_of(pmem2_map* map) {
@@ -48,112 +40,122 @@ Granularity granularity_of(pmem2_map* map) {
   return Granularity::page;
 }
 
-class Pmem2Space final : public PmemSpace {
- public:
-  Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map)
-      : path_(std::move(path)),
-        fd_(std::move(fd)),
-        map_(map),
-        base_(static_cast<std::byte*>(pmem2_map_get_address(map))),
-        size_(pmem2_map_get_size(map)),
-        granularity_(granularity_of(map)),
-        memcpy_(pmem2_get_memcpy_fn(map)),
-        drain_(pmem2_get_drain_fn(map)),
-        persist_(pmem2_get_persist_fn(map)) {}
-
-  std::size_t size() const override { return size_; }
-  Granularity granularity() const override { return granularity_; }
-  const std::string& path() const override { return path_; }
-  const std::byte* base() const override { return base_; }
-
-  bool write(std::size_t offset, const void* source, std::size_t length) override {
-    if (granularity_ == Granularity::page) return guarded_copy(copy_plain, nullptr, base_ + offset, source, length);
-    return guarded_copy(copy_streaming, this, base_ + offset, source, length);
-  }
-
-  void drain() override {
-    if (granularity_ != Granularity::page) drain_();
-  }
-
-  Status persist(std::size_t offset, std::size_t length) override {
-    if (granularity_ == Granularity::page) {
-      const std::size_t begin = align_down(offset, kPage);
-      // libpmem2's persist function gives no result; the system call that it makes does.
-      if (msync(base_ + begin, std::min<std::size_t>(align_up(offset + length, kPage), size_) - begin, MS_SYNC) != 0) {
-        return Status::from_errno(errno, path_ + ": cannot make the cache device's content durable");
-      }
-      return Status();
-    }
-    persist_(base_ + offset, length);
-    return Status();
-  }
-
-  bool read(std::size_t offset, void* destination, std::size_t length) const override {
-    return guarded_copy(copy_plain, nullptr, destination, base_ + offset, length);
-  }
-
- private:
-  static constexpr std::size_t kPage = 4096;
-
-  static void copy_plain(void*, void* to, const void* from, std::size_t length) { std::memcpy(to, from, length); }
-  static void copy_streaming(void* self, void* to, const void* from, std::size_t length) {
-    static_cast<Pmem2Space*>(self)->memcpy_(to, from, length, PMEM2_F_MEM_NODRAIN | PMEM2_F_MEM_NONTEMPORAL);
-  }
-
-  const std::string path_;
-  const UniqueFd fd_;  // holds the lock
-  const std::unique_ptr<pmem2_map, MapDeleter> map_;
-  std::byte* const base_;
-  const std::size_t size_;
-  const Granularity granularity_;
-  const pmem2_memcpy_fn memcpy_;
-  const pmem2_drain_fn drain_;
-  const pmem2_persist_fn persist_;
-};
-
 // A device-DAX node is a character device whose subsystem is "dax".
 bool is_device_dax(const struct stat& st) {
   const std::string link =
       "/sys/dev/char/" + std::to_string(major(st.st_rdev)) + ":" + std::to_string(minor(st.st_rdev)) + "/subsystem";
   char target[PATH_MAX];
   const ssize_t length = readlink(link.c_str(), target, sizeof target);
-  if (length <= 0) return false;
-  const std::string subsystem(target, static_cast<std::size_t>(length));
-  return subsystem.ends_with("/dax");
+  return length > 0 && std::string(target, static_cast<std::size_t>(length)).ends_with("/dax");
+}
+
+Status check_kind(const struct stat& st, const std::string& path) {
+  if (S_ISDIR(st.st_mode)) {
+    return Status(Errc::invalid, path + " is a directory; name a file in it or a device-DAX node as the cache device");
+  }
+  if (!S_ISREG(st.st_mode) && !(S_ISCHR(st.st_mode) && is_device_dax(st))) {
+    return Status(Errc::invalid, path + " is neither a file nor a device-DAX node; a cache device must be one of them");
+  }
+  if (!S_ISREG(st.st_mode)) return Status();
+  if (st.st_size == 0) {
+    return Status(Errc::invalid, path + " is empty; make a cache device of it with pcachefs format");
+  }
+  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  if (!is_aligned(static_cast<std::uint64_t>(st.st_size), page)) {
+    return Status(Errc::invalid, path + " has " + std::to_string(st.st_size) + " bytes, which is not a multiple of " +
+                                     std::to_string(page) + "; if it was cut short, restore it, else format it anew");
+  }
+  return Status();
+}
+
+// Takes both kinds of lock on a file, since another opener may know only one of them. A device node takes flock alone.
+Status lock_exclusively(int fd, bool is_file, const std::string& path) {
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && (!is_file || fcntl(fd, F_OFD_SETLK, &whole) == 0)) return Status();
+  if (errno == EWOULDBLOCK || errno == EAGAIN || errno == EACCES) {
+    return Status(Errc::busy,
+                  "cache device " + path + " is in use, by this or another process; unmount it there first");
+  }
+  return Status::from_errno(errno, "cannot lock cache device " + path);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
-  if (!fd) {
-    if (errno == EISDIR) return Status(Errc::invalid, path + " is a directory, not a cache device");
-    return Status::from_errno(errno, "cannot open cache device " + path);
-  }
-  struct stat st {};
-  if (fstat(fd.get(), &st) != 0) return Status::from_errno(errno, "cannot inspect cache device " + path);
-  if (!S_ISREG(st.st_mode) && !(S_ISCHR(st.st_mode) && is_device_dax(st))) {
-    return Status(Errc::invalid, path + " is neither a file nor a device-DAX node; a cache device must be one of them");
-  }
-  if (S_ISREG(st.st_mode) && st.st_size == 0) {
-    return Status(Errc::invalid, path + " is empty; make a cache device of it with pcachefs format");
-  }
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return Status(Errc::busy, "cache device " + path + " is in use by another process");
-    return Status::from_errno(errno, "cannot lock cache device " + path);
-  }
+Pmem2Space::Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map)
+    : path_(std::move(path)),
+      fd_(std::move(fd)),
+      map_(map),
+      base_(static_cast<std::byte*>(pmem2_map_get_address(map))),
+      size_(pmem2_map_get_size(map)),
+      granularity_(granularity_of(map)),
+      copy_(pmem2_get_memcpy_fn(map)),
+      drain_(pmem2_get_drain_fn(map)),
+      persist_(pmem2_get_persist_fn(map)) {}
 
-  pmem2_config* raw_config = nullptr;
-  if (pmem2_config_new(&raw_config) != 0) return pmem2_error(path, "no configuration for a mapping");
-  const std::unique_ptr<pmem2_config, ConfigDeleter> config(raw_config);
-  if (pmem2_config_set_required_store_granularity(config.get(), PMEM2_GRANULARITY_PAGE) != 0) {
-    return pmem2_error(path, "no granularity for a mapping");
+Pmem2Space::~Pmem2Space() { pmem2_map_delete(&map_); }
+
+bool Pmem2Space::write(std::size_t offset, const void* source, std::size_t length) {
+  PCACHE_CHECK(contains(offset, length), "a store outside the cache device");
+  std::byte* const to = base_ + offset;
+  if (granularity_ == Granularity::page) return guarded([&] { std::memcpy(to, source, length); });
+  return guarded([&] { copy_(to, source, length, PMEM2_F_MEM_NODRAIN | PMEM2_F_MEM_NONTEMPORAL); });
+}
+
+void Pmem2Space::drain() {
+  if (granularity_ != Granularity::page) drain_();
+}
+
+Status Pmem2Space::persist(std::size_t offset, std::size_t length) {
+  PCACHE_CHECK(contains(offset, length), "a range outside the cache device");
+  if (granularity_ != Granularity::page) {
+    // Writing back the lines of a page that is gone faults as a store does.
+    if (guarded([&] { persist_(base_ + offset, length); })) return Status();
+    return Status(Errc::failed, path_ + ": the medium failed while content was made durable; is the file truncated?");
   }
+  // libpmem2's persist function gives no result; the system call that it makes does.
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t begin = align_down(offset, page);
+  const std::size_t end = std::min(align_up(offset + length, page), size_);
+  if (msync(base_ + begin, end - begin, MS_SYNC) != 0) {
+    return Status::from_errno(errno, path_ + ": cannot make the cache device's content durable");
+  }
+  return Status();
+}
+
+bool Pmem2Space::read(std::size_t offset, void* destination, std::size_t length) const {
+  PCACHE_CHECK(contains(offset, length), "a load outside the cache device");
+  const std::byte* const from = base_ + offset;
+  return guarded([&] { std::memcpy(destination, from, length); });
+}
+
+Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {
+  const std::string cannot_open = "cannot open cache device " + path;
+  struct stat st {};
+  // Before opening, which blocks on a pipe and has effects on some devices; then what was opened.
+  if (stat(path.c_str(), &st) != 0) return Status::from_errno(errno, cannot_open);
+  if (Status status = check_kind(st, path); !status.ok()) return status;
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!fd) return Status::from_errno(errno, cannot_open);
+  if (Status status = lock_exclusively(fd.get(), S_ISREG(st.st_mode), path); !status.ok()) return status;
+  // Under the lock: whoever held it before may have resized the file.
+  if (fstat(fd.get(), &st) != 0) return Status::from_errno(errno, cannot_open);
+  if (Status status = check_kind(st, path); !status.ok()) return status;
+
+  const auto failure = [&path] {
+    return Status(Errc::failed, "cannot map cache device " + path + ": " + pmem2_errormsg());
+  };
+  pmem2_config* raw_config = nullptr;
+  if (pmem2_config_new(&raw_config) != 0) return failure();
+  const std::unique_ptr<pmem2_config, ConfigDeleter> config(raw_config);
+  // The coarsest that we can live with, so that any medium will do.
+  if (pmem2_config_set_required_store_granularity(config.get(), PMEM2_GRANULARITY_PAGE) != 0) return failure();
   pmem2_source* raw_source = nullptr;
-  if (pmem2_source_from_fd(&raw_source, fd.get()) != 0) return pmem2_error(path, "it cannot be mapped");
+  if (pmem2_source_from_fd(&raw_source, fd.get()) != 0) return failure();
   const std::unique_ptr<pmem2_source, SourceDeleter> source(raw_source);
   pmem2_map* map = nullptr;
-  if (pmem2_map_new(&map, config.get(), source.get()) != 0) return pmem2_error(path, "it cannot be mapped");
+  if (pmem2_map_new(&map, config.get(), source.get()) != 0) return failure();
   install_media_guard();
   return std::unique_ptr<PmemSpace>(std::make_unique<Pmem2Space>(path, std::move(fd), map));
 }

@@ -1,0 +1,70 @@
+# What every end-to-end test uses: a directory and a run directory of its own, and clean-up of whatever it attached.
+# Each test is started by ctest with PCACHEFS naming the executable.
+set -euo pipefail
+
+PCACHEFS=${PCACHEFS:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/pcachefs}
+T=$(mktemp -d /tmp/pcachefs-e2e-XXXXXX)
+SHM=$(mktemp -d /dev/shm/pcachefs-e2e-XXXXXX)
+MNT=$T/mnt
+export PCACHEFS_RUN_DIR=$T/run
+mkdir -p "$MNT"
+loops=()
+mounts=()   # filesystems on loop devices
+points=("$MNT")
+
+cleanup() {
+  local status=$?
+  set +e
+  for m in "${mounts[@]}"; do mountpoint -q "$m" && umount -l "$m"; done
+  for l in "${loops[@]}"; do losetup -d "$l" 2>/dev/null; done
+  for p in "${points[@]}"; do
+    timeout 60 "$PCACHEFS" umount "$p" >/dev/null 2>&1
+    grep -q " $p fuse" /proc/mounts && umount -l "$p"
+  done
+  if [ $status -ne 0 ] && [ $status -ne 77 ]; then echo "FAILED with exit status $status: $0" >&2; fi
+  rm -rf "$T" "$SHM"
+  exit $status
+}
+trap cleanup EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+skip() { echo "SKIP: $*"; exit 77; }
+say() { echo "== $*"; }
+p() { "$PCACHEFS" "$@"; }
+
+[ -c /dev/fuse ] || skip "no /dev/fuse"
+
+# expect_exit CODE COMMAND...: the command ends with CODE and, where that is an error, prints exactly one line of error.
+expect_exit() {  # a function cannot run under timeout, so `p` becomes the executable here
+  [ "$2" != p ] || set -- "$1" "$PCACHEFS" "${@:3}"
+  local want=$1 got=0; shift
+  timeout 120 "$@" >"$T/out" 2>"$T/err" || got=$?
+  if [ "$got" -ne "$want" ]; then
+    echo "FAIL: exit status $got, expected $want: $*" >&2; cat "$T/out" "$T/err" >&2; exit 1
+  fi
+  if [ "$want" -ne 0 ] && [ "$(wc -l <"$T/err")" -ne 1 ]; then
+    echo "FAIL: expected one line of error: $*" >&2; cat "$T/err" >&2; exit 1
+  fi
+}
+
+# stat_of NAME FIELD: one number of `status --json` for a logical device.
+stat_of() { p status "$1" --json | jq -e ".logic_devs[0].$2"; }
+
+daemon_pid() { pgrep -f "pcachefs mount $1( |\$)" | head -1; }
+
+# attach FILE: a loop device on it, named in $LOOP.
+attach() {
+  [ -e /dev/loop-control ] || skip "no loop devices"
+  LOOP=$(losetup --find --show --direct-io=on "$1") || skip "no free loop device"
+  loops+=("$LOOP")
+}
+detach() { losetup -d "$1"; }
+
+# Small cache of 64 MiB in shared memory and a backing file of the given size, mounted, with a logical device `dev`.
+simple_setup() {
+  local size=${1:-256M}; shift || true
+  truncate -s "$size" "$T/backing"
+  p format "$SHM/cache" --size "${CACHE_SIZE:-64M}"
+  p mount "$MNT" --cache "$SHM/cache" "$@"
+  p add dev "$T/backing"
+}
