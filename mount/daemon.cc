@@ -73,7 +73,8 @@ Status receive_report(int fd) {
 void log_devices(const StatusReport& report) {
   for (const CacheDevStats& cache : report.cache_devs) {
     spdlog::info("cache device {} ({}): granularity {}, ack={}", cache.label, cache.path, cache.granularity, cache.ack);
-    if (cache.damaged_records != 0) spdlog::error("cache device {}: {} key records are damaged", cache.label, cache.damaged_records);
+    if (cache.damaged_records != 0)
+      spdlog::error("cache device {}: {} key records are damaged", cache.label, cache.damaged_records);
   }
   for (const LogicDevStats& device : report.logic_devs) {
     if (device.state == "running") {
@@ -85,7 +86,8 @@ void log_devices(const StatusReport& report) {
 }
 
 // Serves until the end. `ready` is called once: when the mount is ready, or why it cannot be.
-Status serve(const MountConfig& config, const std::string& mount_point, const std::function<void(const Status&)>& ready) {
+Status serve(const MountConfig& config, const std::string& mount_point,
+             const std::function<void(const Status&)>& ready) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
@@ -104,7 +106,7 @@ Status serve(const MountConfig& config, const std::string& mount_point, const st
   }
   auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); });
   if (!control) return fail(control.status());
-  auto mount = FuseMount::mount(mount_point, config.allow_other, *manager);
+  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .threads = config.threads}, *manager);
   if (!mount) return fail(mount.status());
   (*mount)->start();
   log_devices(manager->status());

@@ -15,13 +15,14 @@ struct MountConfig {
   CacheOptions options;
   bool foreground = false;   // serve in this process and log to standard error
   bool allow_other = false;  // users besides the mount's owner may look (the files stay the owner's)
+  int threads = 2;           // that read requests from the kernel
 };
 
-// Opens the cache devices, mounts, and serves until the mount is taken down or SIGINT or SIGTERM comes. In the background
-// (the default) it returns in the calling process as soon as the mount is ready, or why it cannot be; in the foreground
-// when it has ended and everything is on the cache devices. Call it before any thread is started.
-// Errors: not_found, invalid, busy, permission, integrity, failed, as of DeviceManager::open_cache_dev() and the mount
-// point: not_found (missing), invalid (not a directory), busy (something is mounted there, or a dead mount).
+// Opens the cache devices, mounts, and serves until the mount is taken down or SIGINT or SIGTERM comes. In the
+// background (the default) it returns in the calling process as soon as the mount is ready, or why it cannot be; in the
+// foreground when it has ended and everything is on the cache devices. Call it before any thread is started. Errors:
+// not_found, invalid, busy, permission, integrity, failed, as of DeviceManager::open_cache_dev() and the mount point:
+// not_found (missing), invalid (not a directory), busy (something is mounted there, or a dead mount).
 Status run_mount(const MountConfig& config);
 
 }  // namespace pcache

@@ -127,7 +127,8 @@ void write_done(void* context, int error) {
   flushed_after_write(context, error);
 }
 
-void on_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset, fuse_file_info* info) {
+void on_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
+              fuse_file_info* info) {
   auto device = device_of(req, inode);
   if (!device) return void(fuse_reply_err(req, EIO));
   const std::uint64_t start = static_cast<std::uint64_t>(offset);
@@ -160,7 +161,8 @@ void on_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_
   const std::uint64_t start = static_cast<std::uint64_t>(offset);
   if (start >= device->size_bytes()) return void(fuse_reply_err(req, kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC));
   DataRequest* request = start_request(req, std::move(device));
-  const std::uint64_t wanted = std::min<std::uint64_t>(static_cast<std::uint64_t>(length), request->device->size_bytes() - start);
+  const std::uint64_t wanted =
+      std::min<std::uint64_t>(static_cast<std::uint64_t>(length), request->device->size_bytes() - start);
   request->device->discard(start, wanted, request->completion(answered));
 }
 
@@ -208,7 +210,8 @@ void on_getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
 void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what, fuse_file_info* info) {
   const auto device = device_of(req, inode);
   if (!device) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : ENOENT));
-  if ((what & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) return void(fuse_reply_err(req, EPERM));
+  if ((what & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0)
+    return void(fuse_reply_err(req, EPERM));
   if ((what & FUSE_SET_ATTR_SIZE) != 0) {
     const bool unchanged = static_cast<std::uint64_t>(wanted->st_size) == device->size_bytes();
     const bool open_truncates = wanted->st_size == 0 && info == nullptr;
@@ -244,8 +247,8 @@ void on_readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset
     struct stat st {};
     st.st_ino = names[i].inode;
     st.st_mode = names[i].mode;
-    const std::size_t length = fuse_add_direntry(req, reply.data() + used, reply.size() - used, names[i].name.c_str(), &st,
-                                                 static_cast<off_t>(i + 1));
+    const std::size_t length = fuse_add_direntry(req, reply.data() + used, reply.size() - used, names[i].name.c_str(),
+                                                 &st, static_cast<off_t>(i + 1));
     if (length > reply.size() - used) break;
     used += length;
   }
@@ -278,7 +281,9 @@ void on_unlink(fuse_req_t req, fuse_ino_t, const char*) { fuse_reply_err(req, EP
 void on_create(fuse_req_t req, fuse_ino_t, const char*, mode_t, fuse_file_info*) { fuse_reply_err(req, EPERM); }
 void on_mkdir(fuse_req_t req, fuse_ino_t, const char*, mode_t) { fuse_reply_err(req, EPERM); }
 void on_mknod(fuse_req_t req, fuse_ino_t, const char*, mode_t, dev_t) { fuse_reply_err(req, EPERM); }
-void on_rename(fuse_req_t req, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) { fuse_reply_err(req, EPERM); }
+void on_rename(fuse_req_t req, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) {
+  fuse_reply_err(req, EPERM);
+}
 
 fuse_lowlevel_ops operations() {
   fuse_lowlevel_ops ops{};
@@ -307,13 +312,13 @@ fuse_lowlevel_ops operations() {
 
 }  // namespace
 
-Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, bool allow_other,
+Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, const FuseOptions& fuse_options,
                                                     DeviceManager& manager) {
   std::unique_ptr<FuseMount> mount(new FuseMount(manager));
   std::string program = "pcachefs";
   std::string flag = "-o";
   std::string options = "fsname=pcachefs,subtype=pcachefs,default_permissions";
-  if (allow_other) options += ",allow_other";
+  if (fuse_options.allow_other) options += ",allow_other";
   char* argv[] = {program.data(), flag.data(), options.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, argv);
   const fuse_lowlevel_ops ops = operations();
@@ -325,7 +330,7 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
                   "cannot mount at " + mount_point + ": " + std::strerror(errno));
   }
   mount->mounted_ = true;
-  mount->transport_ = std::make_unique<Transport>(mount->session_);
+  mount->transport_ = std::make_unique<Transport>(mount->session_, fuse_options.threads);
   return mount;
 }
 

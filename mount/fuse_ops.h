@@ -12,13 +12,18 @@ struct fuse_session;
 
 namespace pcache {
 
+struct FuseOptions {
+  bool allow_other = false;  // users besides the mount's owner may look
+  int threads = Transport::kDefaultThreads;
+};
+
 // A mounted filesystem over the logical devices of a manager. No state hangs on file handles, inode numbers are the
 // logical devices' own, and every request may be executed twice.
 class FuseMount {
  public:
   // Mounts at `mount_point`; requests are served from start() on. `manager` outlives the mount.
   // Errors: permission, failed.
-  static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, bool allow_other,
+  static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, const FuseOptions& options,
                                                   DeviceManager& manager);
   ~FuseMount();
 

@@ -22,16 +22,17 @@ thread_local std::unique_ptr<AlignedBuffer> request_buffer;
 
 }  // namespace
 
-Transport::Transport(fuse_session* session)
+Transport::Transport(fuse_session* session, int threads)
     : session_(session),
+      thread_count_(threads),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      buffers_(kRequestBytes, 2 * kThreads) {}
+      buffers_(kRequestBytes, 2 * static_cast<std::size_t>(threads)) {}
 
 void Transport::start() {
   const int fd = fuse_session_fd(session_);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { serve(); });
+  for (int i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { serve(); });
 }
 
 void Transport::stop() {

@@ -13,16 +13,16 @@ struct fuse_session;
 
 namespace pcache {
 
-// A round trip is mostly the wake-up of the reading thread, so a thread goes on looking for the next request for a short
-// time after each one. Only one thread looks at a time, and it gives way to others that want to run.
+// A round trip is mostly the wake-up of the reading thread, so a thread goes on looking for the next request for a
+// short time after each one. Only one thread looks at a time, and it gives way to others that want to run.
 class Transport {
  public:
-  static constexpr std::size_t kMaxWrite = 1 << 20;                       // data of one request
-  static constexpr std::size_t kRequestBytes = kMaxWrite + 4096;          // with its header
-  static constexpr int kThreads = 2;
+  static constexpr std::size_t kMaxWrite = 1 << 20;               // data of one request
+  static constexpr std::size_t kRequestBytes = kMaxWrite + 4096;  // with its header
+  static constexpr int kDefaultThreads = 2;
 
   // Serves the mounted `session` from start() on.
-  explicit Transport(fuse_session* session);
+  Transport(fuse_session* session, int threads);
   ~Transport() { stop(); }
 
   void start();
@@ -42,6 +42,7 @@ class Transport {
   bool wait_for_request(int fd, bool just_served);
 
   fuse_session* session_;
+  const int thread_count_;
   UniqueFd wake_;
   UniqueFd ended_;
   std::atomic<bool> stopping_{false};

@@ -1,52 +1,52 @@
-// A block device or file through io_uring.
+#include "io/uring_backing_dev.h"
 
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <pthread.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
-#include <cstdlib>
+#include <cstring>
 #include <deque>
-#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/aligned_buffer.h"
-#include "base/unique_fd.h"
+#include "base/check.h"
 #include "base/units.h"
-#include "io/backing_probe.h"
-#include "pcache/backing_dev.h"
 
 namespace pcache {
 namespace {
 
 constexpr unsigned kRingEntries = 256;
+constexpr unsigned kReapBatch = 64;
 constexpr std::size_t kZeroBufferBytes = kMiB;
+// How often in a row an operation may be told to come again before that counts as a failure.
+constexpr unsigned kMaxRetries = 100;
+// How long a submission that the kernel refused for want of memory waits at most for the next attempt.
+constexpr __kernel_timespec kResubmitInterval{1, 0};
 
 class UringBackingDev final : public BackingDev {
  public:
-  UringBackingDev(std::string path, UniqueFd fd, BackingIdentity identity, bool is_block_device)
-      : path_(std::move(path)), fd_(std::move(fd)), identity_(std::move(identity)), is_block_device_(is_block_device) {}
+  UringBackingDev(std::string path, UniqueFd fd, BackingIdentity identity)
+      : path_(std::move(path)), fd_(std::move(fd)), identity_(std::move(identity)) {}
 
   ~UringBackingDev() override {
     if (!reaper_.joinable()) return;
     {
       std::unique_lock lock(mutex_);
       drained_.wait(lock, [this] { return in_flight_ == 0 && waiting_.empty(); });
-      // A no-op without a request wakes the reaper.
+      // A no-op without a request ends the reaper.
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       io_uring_prep_nop(sqe);
       io_uring_sqe_set_data(sqe, nullptr);
-      io_uring_submit(&ring_);
+      submit_prepared();
     }
     reaper_.join();
     io_uring_queue_exit(&ring_);
@@ -54,7 +54,8 @@ class UringBackingDev final : public BackingDev {
 
   Status start() {
     if (const int error = io_uring_queue_init(kRingEntries, &ring_, 0); error < 0) {
-      return Status::from_errno(-error, "cannot set up io_uring for backing device " + path_);
+      return Status::from_errno(-error, "cannot set up io_uring for backing device " + path_ +
+                                            " (see the sysctl kernel.io_uring_disabled and the limits of a container)");
     }
     reaper_ = std::thread([this] { reap(); });
     return Status();
@@ -84,11 +85,13 @@ class UringBackingDev final : public BackingDev {
 
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override {
     if (!accepts(offset, length, done)) return;
-    submit(make(can_zero_ ? Kind::zero : Kind::write_zero_buffer, offset, length, done));
+    submit(make(zero_kind_.load(std::memory_order_relaxed), offset, length, done));
   }
 
  private:
-  enum class Kind { read, write, flush, zero, write_zero_buffer };
+  // The last three are ways to zero a range, the better ones first: a hole releases space, which not every device or
+  // filesystem can; zeroing a range stays inside the device; writing zeroes always works.
+  enum class Kind { read, write, flush, punch_hole, zero_range, write_zero_buffer };
 
   // One operation; what is left of it after a short transfer goes out again.
   struct Request {
@@ -97,167 +100,190 @@ class UringBackingDev final : public BackingDev {
     std::uint64_t left = 0;
     std::vector<iovec> parts;
     std::size_t first_part = 0;
+    unsigned retries = 0;
     Completion done;
+    // Carries what the submitter wrote over to the reaper, as the way through the kernel is none that the language
+    // knows.
+    std::atomic<bool> published{false};
   };
 
-  bool accepts(std::uint64_t offset, std::uint64_t length, Completion done) {
-    const bool ok = is_aligned(offset, kSectorSize) && is_aligned(length, kSectorSize) &&
-                    offset <= size_bytes() && length <= size_bytes() - offset;
-    if (!ok) {
+  bool accepts(std::uint64_t offset, std::uint64_t length, Completion done) const {
+    if (!is_aligned(offset, kSectorSize) || !is_aligned(length, kSectorSize) || offset > size_bytes() ||
+        length > size_bytes() - offset) {
       done(EINVAL);
-    } else if (length == 0) {
-      done(0);
+      return false;
     }
-    return ok && length != 0;
+    if (length == 0) done(0);
+    return length != 0;
   }
 
   Request* make(Kind kind, std::uint64_t offset, std::uint64_t length, Completion done) {
-    Request* request = nullptr;
+    std::unique_ptr<Request> request;
     {
       const std::lock_guard lock(mutex_);
       if (!spare_.empty()) {
-        request = spare_.back().release();
+        request = std::move(spare_.back());
         spare_.pop_back();
       }
     }
-    if (request == nullptr) request = new Request;
+    if (!request) request = std::make_unique<Request>();
     request->kind = kind;
     request->offset = offset;
     request->left = length;
     request->parts.clear();
     request->first_part = 0;
+    request->retries = 0;
     request->done = done;
-    return request;
+    return request.release();
   }
 
-  // Never blocks: what does not fit into the ring waits in a queue, first come first served.
+  // Never waits: what does not fit into the ring stands in a queue, first come first served.
   void submit(Request* request) {
     const std::lock_guard lock(mutex_);
     waiting_.push_back(request);
     submit_waiting();
   }
 
+  // The ring has room for the completions of all that is in flight, since that is at most the number of its entries.
   void submit_waiting() {
-    unsigned prepared = 0;
     while (!waiting_.empty() && in_flight_ < kRingEntries) {
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       if (sqe == nullptr) break;
       Request* request = waiting_.front();
       waiting_.pop_front();
-      prepare(sqe, request);
+      prepare(sqe, *request);
       io_uring_sqe_set_data(sqe, request);
+      request->published.store(true, std::memory_order_release);
       ++in_flight_;
-      ++prepared;
     }
-    if (prepared != 0) io_uring_submit(&ring_);
+    submit_prepared();
   }
 
-  void prepare(io_uring_sqe* sqe, Request* request) {
-    const iovec* parts = request->parts.data() + request->first_part;
-    const auto count = static_cast<unsigned>(request->parts.size() - request->first_part);
-    switch (request->kind) {
+  // What the kernel does not take now, for want of memory, stays in the ring and goes with the next call.
+  void submit_prepared() {
+    while (io_uring_sq_ready(&ring_) != 0) {
+      const int submitted = io_uring_submit(&ring_);
+      if (submitted <= 0 && submitted != -EINTR) return;
+    }
+  }
+
+  void prepare(io_uring_sqe* sqe, const Request& request) const {
+    const iovec* parts = request.parts.data() + request.first_part;
+    const auto count = static_cast<unsigned>(request.parts.size() - request.first_part);
+    switch (request.kind) {
       case Kind::read:
-        io_uring_prep_readv(sqe, fd_.get(), parts, count, request->offset);
+        io_uring_prep_readv(sqe, fd_.get(), parts, count, request.offset);
         break;
       case Kind::write:
-        io_uring_prep_writev(sqe, fd_.get(), parts, count, request->offset);
+        io_uring_prep_writev(sqe, fd_.get(), parts, count, request.offset);
         break;
       case Kind::flush:
         io_uring_prep_fsync(sqe, fd_.get(), IORING_FSYNC_DATASYNC);
         break;
-      case Kind::zero:
-        io_uring_prep_fallocate(sqe, fd_.get(),
-                                FALLOC_FL_KEEP_SIZE | (is_block_device_ ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE),
-                                static_cast<off_t>(request->offset), static_cast<off_t>(request->left));
+      case Kind::punch_hole:
+      case Kind::zero_range:
+        io_uring_prep_fallocate(
+            sqe, fd_.get(),
+            FALLOC_FL_KEEP_SIZE | (request.kind == Kind::punch_hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
+            static_cast<off_t>(request.offset), static_cast<off_t>(request.left));
         break;
       case Kind::write_zero_buffer:
-        io_uring_prep_write(sqe, fd_.get(), zeroes().data(),
-                            static_cast<unsigned>(std::min<std::uint64_t>(request->left, kZeroBufferBytes)),
-                            request->offset);
+        io_uring_prep_write(sqe, fd_.get(), zeroes(),
+                            static_cast<unsigned>(std::min<std::uint64_t>(request.left, kZeroBufferBytes)),
+                            request.offset);
         break;
     }
   }
 
-  static AlignedBuffer& zeroes() {
-    static AlignedBuffer buffer = [] {
-      AlignedBuffer b(kZeroBufferBytes);
-      std::fill_n(b.data(), b.size(), std::byte{0});
-      return b;
+  static const std::byte* zeroes() {
+    static const AlignedBuffer buffer = [] {
+      AlignedBuffer zeroed(kZeroBufferBytes);
+      std::memset(zeroed.data(), 0, zeroed.size());
+      return zeroed;
     }();
-    return buffer;
+    return buffer.data();
   }
 
   void reap() {
     pthread_setname_np(pthread_self(), "backing");
-    for (;;) {
-      io_uring_cqe* cqe = nullptr;
-      const int error = io_uring_wait_cqe(&ring_, &cqe);
-      if (error == -EINTR || error == -EAGAIN) continue;
-      if (error < 0) std::abort();  // the ring itself is broken: nothing can be acknowledged any more
-      auto* request = static_cast<Request*>(io_uring_cqe_get_data(cqe));
-      const int result = cqe->res;
-      io_uring_cqe_seen(&ring_, cqe);
-      if (request != nullptr) {
-        finish(request, result);
-      } else {
-        return;
+    // Without this feature a timed wait would use the submission queue, behind the lock's back.
+    const bool may_time_out = (ring_.features & IORING_FEAT_EXT_ARG) != 0;
+    std::vector<Request*> again;
+    std::vector<std::unique_ptr<Request>> finished;
+    for (bool stop = false; !stop;) {
+      io_uring_cqe* first = nullptr;
+      __kernel_timespec interval = kResubmitInterval;
+      const int error = may_time_out ? io_uring_wait_cqe_timeout(&ring_, &first, &interval)  //
+                                     : io_uring_wait_cqe(&ring_, &first);
+      PCACHE_CHECK(error == 0 || error == -EINTR || error == -EAGAIN || error == -ETIME, "io_uring is broken");
+      std::array<io_uring_cqe*, kReapBatch> batch{};
+      const unsigned count = error == 0 ? io_uring_peek_batch_cqe(&ring_, batch.data(), kReapBatch) : 0;
+      for (unsigned i = 0; i < count; ++i) {
+        auto* request = static_cast<Request*>(io_uring_cqe_get_data(batch[i]));
+        if (request == nullptr) {
+          stop = true;
+        } else if (request->published.load(std::memory_order_acquire) && must_go_again(*request, batch[i]->res)) {
+          again.push_back(request);
+        } else {
+          finished.emplace_back(request);
+        }
       }
+      io_uring_cq_advance(&ring_, count);
+      // Only after its completion has returned does an operation count as ended: the destructor waits for that.
+      const std::lock_guard lock(mutex_);
+      in_flight_ -= static_cast<unsigned>(again.size() + finished.size());
+      waiting_.insert(waiting_.begin(), again.begin(), again.end());
+      std::move(finished.begin(), finished.end(), std::back_inserter(spare_));
+      again.clear();
+      finished.clear();
+      submit_waiting();
+      if (in_flight_ == 0 && waiting_.empty()) drained_.notify_all();
     }
   }
 
-  void finish(Request* request, int result) {
-    int error = 0;
-    bool again = false;
-    if (result < 0) {
-      again = result == -EINTR || result == -EAGAIN;
-      error = -result;
-      if (request->kind == Kind::zero && (error == EOPNOTSUPP || error == ENOSYS || error == EINVAL)) {
-        can_zero_ = false;
-        request->kind = Kind::write_zero_buffer;
-        again = true;
-      }
-    } else if (request->kind == Kind::read || request->kind == Kind::write || request->kind == Kind::write_zero_buffer) {
-      // Nothing transferred inside the device's size: it has become shorter.
-      if (result == 0) {
-        error = EIO;
-      } else {
-        advance(*request, static_cast<std::uint64_t>(result));
-        again = request->left != 0;
-      }
-    }
-    if (!again) {
-      const Completion done = request->done;
-      done(error);  // before it counts as ended, so that the destructor waits for it
-    }
-    const std::lock_guard lock(mutex_);
-    --in_flight_;
-    if (again) {
-      waiting_.push_front(request);
-    } else {
-      spare_.emplace_back(request);
-    }
-    submit_waiting();
-    if (in_flight_ == 0 && waiting_.empty()) drained_.notify_all();
+  // Calls the completion and returns false, unless more is to be done for the operation.
+  bool must_go_again(Request& request, int result) {
+    const int error = result < 0 ? failure(request, -result) : progress(request, static_cast<std::uint64_t>(result));
+    if (error == EAGAIN && ++request.retries <= kMaxRetries) return true;
+    request.done(error == EAGAIN ? EIO : error);
+    return false;
   }
 
-  static void advance(Request& request, std::uint64_t transferred) {
+  // EAGAIN: once more, perhaps in another way.
+  int failure(Request& request, int error) {
+    if (error == EINTR) return EAGAIN;
+    const bool unsupported = error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
+    if (unsupported && (request.kind == Kind::punch_hole || request.kind == Kind::zero_range)) {
+      request.kind = request.kind == Kind::punch_hole ? Kind::zero_range : Kind::write_zero_buffer;
+      zero_kind_.store(request.kind, std::memory_order_relaxed);
+      return EAGAIN;
+    }
+    return error;
+  }
+
+  int progress(Request& request, std::uint64_t transferred) {
+    if (request.kind == Kind::flush || request.kind == Kind::punch_hole || request.kind == Kind::zero_range) return 0;
+    // Less than a sector inside the device's size: it has become shorter. The rest of a sector is done again.
+    transferred = align_down(std::min(transferred, request.left), kSectorSize);
+    if (transferred == 0) return EIO;
     request.offset += transferred;
-    request.left -= std::min(request.left, transferred);
+    request.left -= transferred;
+    request.retries = 0;
     while (transferred != 0 && request.first_part < request.parts.size()) {
       iovec& part = request.parts[request.first_part];
-      const std::uint64_t step = std::min<std::uint64_t>(transferred, part.iov_len);
+      const std::size_t step = std::min<std::size_t>(transferred, part.iov_len);
       part.iov_base = static_cast<std::byte*>(part.iov_base) + step;
       part.iov_len -= step;
       transferred -= step;
       if (part.iov_len == 0) ++request.first_part;
     }
+    return request.left == 0 ? 0 : EAGAIN;
   }
 
   const std::string path_;
   const UniqueFd fd_;
   const BackingIdentity identity_;
-  const bool is_block_device_;
-  std::atomic<bool> can_zero_{true};
+  std::atomic<Kind> zero_kind_{Kind::punch_hole};
   io_uring ring_{};
   std::mutex mutex_;  // guards submission to the ring and all below
   std::condition_variable drained_;
@@ -267,46 +293,10 @@ class UringBackingDev final : public BackingDev {
   std::thread reaper_;
 };
 
-// Takes both kinds of lock on the file, since another opener may know only one of them.
-Status lock_exclusively(int fd, const std::string& path) {
-  struct flock whole {};
-  whole.l_type = F_WRLCK;
-  whole.l_whence = SEEK_SET;
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fcntl(fd, F_OFD_SETLK, &whole) == 0) return Status();
-  if (errno == EWOULDBLOCK || errno == EAGAIN || errno == EACCES) {
-    return Status(Errc::busy, "backing device " + path + " is in use by another process or logical device");
-  }
-  return Status::from_errno(errno, "cannot lock backing device " + path);
-}
-
 }  // namespace
 
-Result<std::unique_ptr<BackingDev>> open_backing_dev(const std::string& path) {
-  struct stat st {};
-  if (stat(path.c_str(), &st) != 0) return Status::from_errno(errno, "cannot open backing device " + path);
-  const bool is_block_device = S_ISBLK(st.st_mode);
-  if (!is_block_device && !S_ISREG(st.st_mode)) {
-    return Status(Errc::invalid, path + " is neither a block device nor a file; a backing device must be one of them");
-  }
-  const int flags = O_RDWR | O_CLOEXEC | (is_block_device ? O_EXCL : 0);
-  UniqueFd fd(open(path.c_str(), flags | O_DIRECT));
-  // Some filesystems know no direct I/O; there the page cache is in between, and flush is what makes data durable.
-  if (!fd && errno == EINVAL) fd.reset(open(path.c_str(), flags));
-  if (!fd) {
-    if (errno == EBUSY) return Status(Errc::busy, "backing device " + path + " is mounted or in use");
-    return Status::from_errno(errno, "cannot open backing device " + path + " for reading and writing");
-  }
-  if (is_block_device) {
-    int read_only = 0;
-    if (ioctl(fd.get(), BLKROGET, &read_only) == 0 && read_only != 0) {
-      return Status(Errc::permission, "backing device " + path + " is read-only");
-    }
-  }
-  if (Status status = lock_exclusively(fd.get(), path); !status.ok()) return status;
-  auto identity = identify_backing(fd.get(), path);
-  if (!identity) return identity.status();
-  auto device =
-      std::make_unique<UringBackingDev>(path, std::move(fd), std::move(identity).value(), is_block_device);
+Result<std::unique_ptr<BackingDev>> make_uring_backing_dev(std::string path, UniqueFd fd, BackingIdentity identity) {
+  auto device = std::make_unique<UringBackingDev>(std::move(path), std::move(fd), std::move(identity));
   if (Status status = device->start(); !status.ok()) return status;
   return std::unique_ptr<BackingDev>(std::move(device));
 }

@@ -1,0 +1,79 @@
+// A backing device in memory whose content outlives it, which can fail, hold back, and forget what was not flushed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "pcache/backing_dev.h"
+
+namespace pcache {
+
+// What the medium holds: as written, and as a power cut would leave it.
+struct BackingImage {
+  explicit BackingImage(std::size_t bytes) : current(bytes), durable(bytes) {}
+
+  // Loses what was written since the last flush.
+  void power_cut() { current = durable; }
+
+  std::vector<std::byte> current;
+  std::vector<std::byte> durable;
+};
+
+// Thread-safe. Operations complete before the call that starts them returns, unless held back.
+class FakeBackingDev final : public BackingDev {
+ public:
+  explicit FakeBackingDev(std::shared_ptr<BackingImage> image, std::string path = "/fake/backing",
+                          std::string id = "fake:1");
+
+  std::uint64_t size_bytes() const override { return identity_.size_bytes; }
+  const std::string& path() const override { return path_; }
+  const BackingIdentity& identity() const override { return identity_; }
+  void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
+  void write(std::uint64_t offset, std::span<const iovec> parts, Completion done) override;
+  void flush(Completion done) override;
+  void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override;
+
+  // The next `count` operations of the kind fail with `error`.
+  struct Failures {
+    int reads = 0;
+    int writes = 0;
+    int flushes = 0;
+    int zeroes = 0;
+    int error = 5;  // EIO
+  };
+  void fail(const Failures& failures);
+
+  // While held, operations wait for release_one() or release_all(); the effect comes with the release.
+  void hold(bool on);
+  std::size_t held() const;
+  bool release_one();
+  void release_all();
+
+  // Called with each write's range before it takes effect, and with (0, 0) before each flush.
+  std::function<void(std::uint64_t offset, std::uint64_t length)> on_write;
+
+  struct Counts {
+    std::uint64_t reads = 0, writes = 0, flushes = 0, zeroes = 0, written_bytes = 0;
+  };
+  Counts counts() const;
+
+ private:
+  void run(std::function<void()> operation);
+
+  const std::string path_;
+  const BackingIdentity identity_;
+  const std::shared_ptr<BackingImage> image_;
+  mutable std::mutex mutex_;  // guards all below and the image
+  Failures failures_;
+  Counts counts_;
+  bool hold_ = false;
+  std::deque<std::function<void()>> held_;
+};
+
+}  // namespace pcache

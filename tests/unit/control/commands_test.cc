@@ -1,0 +1,126 @@
+#include "control/commands.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "control/version.h"
+#include "tests/unit/control/fake_manager.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+class CommandsTest : public testing::Test {
+ protected:
+  Result<json> run(const std::string& name, const json& args = json::object()) {
+    const Command* command = find_command(name);
+    if (command == nullptr) return Status(Errc::failed, "no command " + name);
+    return command->run(context_, args);
+  }
+
+  FakeManager manager_;
+  int umounts_ = 0;
+  CommandContext context_{manager_, "/mnt/x", [this] { ++umounts_; }};
+};
+
+TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
+  struct Row {
+    const char* name;
+    bool changes;
+    bool slow;
+  };
+  for (const Row& row : {Row{"ping", false, false},
+                         {"version", false, false},
+                         {"status", false, false},
+                         {"add", true, true},
+                         {"remove", true, true},
+                         {"flush", true, true},
+                         {"umount", true, false}}) {
+    const Command* command = find_command(row.name);
+    ASSERT_NE(command, nullptr) << row.name;
+    EXPECT_EQ(command->changes, row.changes) << row.name;
+    EXPECT_EQ(command->slow, row.slow) << row.name;
+  }
+  EXPECT_EQ(find_command("format"), nullptr);
+  EXPECT_EQ(find_command(""), nullptr);
+}
+
+TEST_F(CommandsTest, PingAndVersionSayWhoAnswers) {
+  const auto ping = run("ping");
+  ASSERT_TRUE(ping.ok());
+  EXPECT_EQ(ping->at("mount"), "/mnt/x");
+  EXPECT_EQ(ping->at("pid"), getpid());
+  const auto version = run("version");
+  ASSERT_TRUE(version.ok());
+  EXPECT_EQ(version->at("version"), kVersion);
+}
+
+TEST_F(CommandsTest, AddHandsEverythingOn) {
+  ASSERT_TRUE(run("add", {{"name", "d"}, {"backing", "/b"}, {"cache", "c"}, {"size", 4096U}}).ok());
+  ASSERT_TRUE(run("add", {{"name", "e"}, {"backing", "/f"}}).ok());
+  const auto added = manager_.added();
+  ASSERT_EQ(added.size(), 2U);
+  EXPECT_EQ(added[0].name, "d");
+  EXPECT_EQ(added[0].backing, "/b");
+  EXPECT_EQ(added[0].options.cache_label, "c");
+  EXPECT_EQ(added[0].options.size_bytes, 4096U);
+  EXPECT_EQ(added[1].options.cache_label, "");
+  EXPECT_FALSE(added[1].options.size_bytes.has_value());
+}
+
+TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
+  const std::pair<const char*, json> bad[] = {
+      {"add", json::object()},
+      {"add", {{"name", "d"}}},
+      {"add", {{"name", 1}, {"backing", "/b"}}},
+      {"add", {{"name", "d"}, {"backing", "/b"}, {"cache", 1}}},
+      {"add", {{"name", "d"}, {"backing", "/b"}, {"size", -1}}},
+      {"add", {{"name", "d"}, {"backing", "/b"}, {"size", "4096"}}},
+      {"remove", json::object()},
+      {"flush", {{"name", nullptr}}},
+      {"status", {{"name", 7}}},
+  };
+  for (const auto& [command, args] : bad) {
+    const auto result = run(command, args);
+    ASSERT_FALSE(result.ok()) << command << args;
+    EXPECT_EQ(result.status().code(), Errc::invalid) << command << args;
+  }
+  EXPECT_TRUE(manager_.added().empty());
+  EXPECT_TRUE(manager_.calls().empty());
+}
+
+TEST_F(CommandsTest, RefusalsComeBackAsTheyAre) {
+  manager_.outcome(Status(Errc::dirty, "dirty it is"));
+  for (const char* command : {"remove", "flush"}) {
+    const auto result = run(command, {{"name", "d"}});
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.status().code(), Errc::dirty);
+    EXPECT_EQ(result.status().message(), "dirty it is");
+  }
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "flush d"}));
+}
+
+TEST_F(CommandsTest, StatusCanBeOfOneLogicalDevice) {
+  StatusReport report;
+  report.cache_devs.emplace_back();
+  for (const char* name : {"a", "b"}) report.logic_devs.emplace_back().name = name;
+  manager_.report(report);
+  EXPECT_EQ(run("status")->at("logic_devs").size(), 2U);
+  const auto one = run("status", {{"name", "b"}});
+  ASSERT_TRUE(one.ok());
+  ASSERT_EQ(one->at("logic_devs").size(), 1U);
+  EXPECT_EQ(one->at("logic_devs")[0].at("name"), "b");
+  const auto none = run("status", {{"name", "c"}});
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.status().code(), Errc::not_found);
+  EXPECT_NE(none.status().message().find("c"), std::string::npos);
+}
+
+TEST_F(CommandsTest, UmountAsksOnce) {
+  EXPECT_TRUE(run("umount").ok());
+  EXPECT_EQ(umounts_, 1);
+}
+
+}  // namespace
+}  // namespace pcache

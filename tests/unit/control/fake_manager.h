@@ -1,0 +1,117 @@
+// A device manager that does what a test tells it to, and a directory for its control socket.
+#pragma once
+
+#include <stdlib.h>
+
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pcache/device_manager.h"
+
+namespace pcache {
+
+// Thread-safe. Remembers what it was asked for; add, remove and flush give what outcome() set, after open_gate() where
+// close_gate() was called.
+class FakeManager final : public DeviceManager {
+ public:
+  struct Added {
+    std::string name;
+    std::string backing;
+    AddOptions options;
+  };
+
+  Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
+
+  Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override {
+    const std::lock_guard lock(mutex_);
+    added_.push_back({name, backing_path, options});
+    return outcome_;
+  }
+  Status remove(const std::string& name) override { return named("remove", name); }
+  Status flush(const std::string& name) override { return named("flush", name); }
+  std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
+  std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
+  std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }
+  StatusReport status() const override {
+    const std::lock_guard lock(mutex_);
+    return report_;
+  }
+
+  void outcome(Status status) {
+    const std::lock_guard lock(mutex_);
+    outcome_ = std::move(status);
+  }
+  void report(StatusReport report) {
+    const std::lock_guard lock(mutex_);
+    report_ = std::move(report);
+  }
+  void close_gate() {
+    const std::lock_guard lock(mutex_);
+    open_ = false;
+  }
+  void open_gate() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  // Returns when `count` calls of remove and flush have begun.
+  void wait_for_calls(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return calls_.size() >= count; });
+  }
+  std::vector<Added> added() const {
+    const std::lock_guard lock(mutex_);
+    return added_;
+  }
+  std::vector<std::string> calls() const {
+    const std::lock_guard lock(mutex_);
+    return calls_;
+  }
+
+ private:
+  Status named(const std::string& what, const std::string& name) {
+    std::unique_lock lock(mutex_);
+    calls_.push_back(what + " " + name);
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_; });
+    return outcome_;
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = true;
+  Status outcome_;
+  StatusReport report_;
+  std::vector<Added> added_;
+  std::vector<std::string> calls_;
+};
+
+// PCACHEFS_RUN_DIR names a new directory for as long as this lives.
+class RunDir {
+ public:
+  RunDir() {
+    char path[] = "/tmp/pcache-run-XXXXXX";
+    path_ = mkdtemp(path);
+    setenv("PCACHEFS_RUN_DIR", path_.c_str(), 1);
+  }
+  ~RunDir() {
+    unsetenv("PCACHEFS_RUN_DIR");
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  RunDir(const RunDir&) = delete;
+  RunDir& operator=(const RunDir&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace pcache
