@@ -253,13 +253,10 @@ void CachedDevice::fill(Fetch& fetch) {
       entries[count++] = {RecordType::clean, fetch.first + done, 1, fetch.buffer.data() + done * kBlockSize, 0};
     }
     if (count == 0) continue;
-    const auto lsn = stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::visible);
+    const auto lsn = stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
     if (!lsn) return;
     bump(stream.stored_slots, count);
-    for (std::size_t i = 0; i < count; ++i) {
-      stream.fetches.erase(entries[i].block);  // or publish() would take it for overtaken
-      publish(stream, *lsn + i, entries[i], false);
-    }
+    for (std::size_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], false);
     read_fills_.fetch_add(count, std::memory_order_relaxed);
   }
   if (cache_.short_of_space()) cache_.kick_reclaim();

@@ -82,7 +82,7 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
   }
   std::array<std::byte, kBlockSize> content;
   LogEntry entry{RecordType::clean, key.block, 1, content.data(), 0};
-  Persist persist = Persist::visible;
+  Persist persist = Persist::relaxed;
   if (key.type == SlotType::lost) {
     entry.type = RecordType::lost;
     entry.payload = nullptr;

@@ -166,7 +166,6 @@ CachedDevice::Progress CachedDevice::base_of_part(Stream& stream, WriteOp& op, s
     if (key.type != SlotType::lost) checksum_errors_.fetch_add(1, std::memory_order_relaxed);
     if (key.type == SlotType::lost || key.dirty) return Progress::failed;
     unlink(stream, slot);  // clean and damaged: the backing has it
-    part.reset();
   }
   if (stream.zeros.contains(block)) {
     std::memset(out, 0, kBlockSize);
@@ -219,7 +218,8 @@ void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& en
   if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
   if (old == kNoSlot) bump(stream.cached_blocks, 1);
   if (!stream.zeros.empty()) stream.zeros.cut(entry.block, entry.block + 1);
-  overtake(stream, entry.block, entry.block + 1);
+  // A clean record says what the backing said.
+  if (entry.type != RecordType::clean) overtake(stream, entry.block, entry.block + 1);
 }
 
 // Whatever is being read from the backing for these blocks is old from now on.

@@ -63,8 +63,8 @@ Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64
   if (persist == Persist::synced) {
     const Status status = space.persist(geometry.record_offset(head.id, first), entries.size() * kRecordSize);
     if (!status.ok()) return status;
-  } else if (persist == Persist::fenced) {
-    space.drain();
+  } else {
+    space.drain();  // before another thread may append: its fence does not reach what this one stored
   }
   const std::uint64_t lsn = next_lsn_;
   next_lsn_ += entries.size();
@@ -178,7 +178,8 @@ std::vector<StreamLog::Hole> StreamLog::replay(
   return holes;
 }
 
-// Persist order: fillers, fence; nothing else is appended before.
+// Persist order: fillers, then all that the log consists of; nothing else is appended before. What a killed process left
+// in the page cache would otherwise become a hole that no crash explains, once newer epochs are durable.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
@@ -198,7 +199,12 @@ Status StreamLog::settle(std::span<const Hole> holes) {
       if (Status status = space.persist(offset, sizeof record); !status.ok()) return status;
     }
   }
-  return space.persist(geometry.segment_offset(segments_.back().id), geometry.segment_size);
+  for (const Segment& segment : segments_) {
+    if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {
+      return status;
+    }
+  }
+  return Status();
 }
 
 }  // namespace pcache

@@ -25,7 +25,7 @@ struct LogEntry {
 
 // How far append() takes the records before it returns.
 enum class Persist {
-  visible,  // stored; a crash may lose them
+  relaxed,  // as fenced, but a crash in the middle may leave a record without its payload
   fenced,   // durable on byte and cache_line media; stored on page media
   synced,   // durable on any medium
 };
@@ -94,8 +94,8 @@ class StreamLog {
   std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch,
                            const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
 
-  // Writes filler records into `holes` and makes them, and all of the head segment, durable: what was read once will be
-  // read after the next crash too.
+  // Writes filler records into `holes` and makes them, and all of the log, durable: what was read once will be read after
+  // the next crash too.
   Status settle(std::span<const Hole> holes);
 
  private:

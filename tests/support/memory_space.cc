@@ -9,9 +9,9 @@
 
 namespace pcache {
 
-MemorySpace::MemorySpace(std::shared_ptr<Image> image, Granularity granularity, std::string path)
+MemorySpace::MemorySpace(std::shared_ptr<Image> image, Granularity granularity, std::string path, const Image* synced)
     : image_(std::move(image)), granularity_(granularity), path_(std::move(path)) {
-  if (granularity_ == Granularity::page) synced_ = *image_;
+  if (granularity_ == Granularity::page) synced_ = synced != nullptr ? *synced : *image_;
 }
 
 bool MemorySpace::write(std::size_t offset, const void* source, std::size_t length) {

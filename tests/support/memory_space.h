@@ -22,9 +22,10 @@ class MemorySpace : public PmemSpace {
   static std::shared_ptr<Image> make_image(std::size_t size) { return std::make_shared<Image>(size); }
   static std::shared_ptr<Image> copy_image(const Image& image) { return std::make_shared<Image>(image); }
 
-  // `image` is shared with whoever else holds it and must keep its size.
+  // `image` is shared with whoever else holds it and must keep its size. Page media: `synced` is what a power cut would
+  // leave of it for sure; none: all of it.
   explicit MemorySpace(std::shared_ptr<Image> image, Granularity granularity = Granularity::cache_line,
-                       std::string path = "memory");
+                       std::string path = "memory", const Image* synced = nullptr);
 
   std::size_t size() const override { return image_->size(); }
   Granularity granularity() const override { return granularity_; }
