@@ -15,6 +15,7 @@ class HugeArray {
   explicit HugeArray(std::size_t count) : count_(count) {
     void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
+    madvise(memory, bytes(), MADV_HUGEPAGE);  // random access: each page less is a miss less; without them it works too
     data_ = static_cast<T*>(memory);
   }
   HugeArray(const HugeArray&) = delete;

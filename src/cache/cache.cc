@@ -59,8 +59,7 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options)
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       free_target_(std::max(2U, pool_.total() / 32)),
-      reclaim_("reclaim",
-               [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
+      reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
       sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }) {}
 
 Cache::~Cache() {
@@ -285,8 +284,8 @@ CacheDevStats Cache::stats() const {
     s.damaged_records += device->damaged_records();
   }
   s.stored_bytes = slots * (kBlockSize + kRecordSize);
-  s.index_bytes += slots_.bytes_per_slot() * (pool_.total() - pool_.free_count()) *
-                   cache_dev_->geometry().slots_per_segment;
+  s.index_bytes +=
+      slots_.bytes_per_slot() * (pool_.total() - pool_.free_count()) * cache_dev_->geometry().slots_per_segment;
   return s;
 }
 

@@ -153,14 +153,16 @@ LogicDevStats CachedDevice::stats() const {
   s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
   s.detail = detail_;
   s.dirty_bytes = dirty_bytes();
-  for (const auto& stream : streams_) s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
+  for (const auto& stream : streams_) {
+    s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
+    s.writes += stream->writes.load(std::memory_order_relaxed);
+    s.write_bytes += stream->write_bytes.load(std::memory_order_relaxed);
+  }
   s.reads = reads_;
   s.read_bytes = read_bytes_;
   s.read_hits = read_hits_;
   s.read_misses = read_misses_;
   s.read_fills = read_fills_;
-  s.writes = writes_;
-  s.write_bytes = write_bytes_;
   s.flushes = flushes_;
   s.discards = discards_;
   s.written_back_bytes = written_back_bytes_;

@@ -137,6 +137,7 @@ class CachedDevice final : public LogicDev {
   Progress base_of_part(Stream& stream, WriteOp& op, std::uint64_t block, std::byte* out);
   void suspend(std::unique_ptr<WriteOp> op, Progress why);
   void forget_part(const WriteOp& op);
+  static void count_written(Stream& stream, WriteOp& op, std::uint64_t bytes);
   Progress reserve(Stream& stream, WriteOp& op);
   std::uint64_t enter_epoch(Stream& stream);
   void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
@@ -215,7 +216,7 @@ class CachedDevice final : public LogicDev {
   std::condition_variable idle_;
 
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
-  std::atomic<std::uint64_t> writes_{0}, write_bytes_{0}, flushes_{0}, discards_{0};
+  std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0}, lost_blocks_{0};
 

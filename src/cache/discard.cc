@@ -23,8 +23,8 @@ void CachedDevice::discard(std::uint64_t offset, std::uint64_t length, Completio
   resume(std::move(op));
 }
 
-// Persist order: one record a stream, all streams locked; each is durable before the next is written. A crash in between
-// leaves the range discarded in part, as an unacknowledged discard may be.
+// Persist order: one record a stream, all streams locked; each is durable before the next is written. A crash in
+// between leaves the range discarded in part, as an unacknowledged discard may be.
 CachedDevice::Progress CachedDevice::discard_blocks(WriteOp& op) {
   constexpr std::uint64_t kMaxCount = 1U << 31;  // of one record
   const std::uint64_t begin = op.offset / kBlockSize;

@@ -230,8 +230,8 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
   }
 }
 
-// Keeps what was read, as far as there is space without waiting. Nothing here needs to be durable: a record whose payload
-// did not make it fails its checksum and is read again.
+// Keeps what was read, as far as there is space without waiting. Nothing here needs to be durable: a record whose
+// payload did not make it fails its checksum and is read again.
 void CachedDevice::fill(Fetch& fetch) {
   Stream& stream = fetch.stream;
   for (std::uint64_t done = 0; done < fetch.count;) {
@@ -250,10 +250,12 @@ void CachedDevice::fill(Fetch& fetch) {
     for (; done < fetch.count && count < limit; ++done) {
       const auto it = stream.fetches.find(fetch.first + done);
       if (it == stream.fetches.end() || it->second != &fetch) continue;  // overtaken
-      entries[count++] = {RecordType::clean, fetch.first + done, 1, fetch.buffer.data() + done * kBlockSize, 0};
+      const std::byte* const payload = fetch.buffer.data() + done * kBlockSize;
+      entries[count++] = {RecordType::clean, fetch.first + done, 1, payload};
     }
     if (count == 0) continue;
-    const auto lsn = stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
+    const auto lsn =
+        stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
     if (!lsn) return;
     bump(stream.stored_slots, count);
     for (std::size_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], false);

@@ -81,13 +81,12 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
     if (!room || *room == 0) return false;
   }
   std::array<std::byte, kBlockSize> content;
-  LogEntry entry{RecordType::clean, key.block, 1, content.data(), 0};
+  LogEntry entry{RecordType::clean, key.block, 1, content.data(), cache_.slots().value(slot)};
   Persist persist = Persist::relaxed;
   if (key.type == SlotType::lost) {
-    entry.type = RecordType::lost;
-    entry.payload = nullptr;
+    entry = {RecordType::lost, key.block};
     persist = Persist::synced;
-  } else if (!read_cell(slot, cache_.slots().value(slot), content.data())) {
+  } else if (!read_cell(slot, entry.payload_crc, content.data())) {
     checksum_errors_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }

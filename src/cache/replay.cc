@@ -47,8 +47,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
     std::uint64_t misplaced = 0;
     const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
       const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
-      const bool dirty =
-          (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
+      const bool dirty = (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
       if (record.type == RecordType::filler) {
         cache_.slots().set_key(stream.log.slot_of(lsn), {0, SlotType::filler, false, false});
         return;

@@ -18,7 +18,8 @@ struct WriteOp {
   std::uint64_t end = 0;
   bool discard = false;  // whole blocks become zero records
   Completion done;
-  bool waited = false;  // its turn came in the queue for space
+  bool counted = false;  // in the statistics
+  bool waited = false;   // its turn came in the queue for space
 
   // A part of a block whose rest had to be read from the backing.
   struct Part {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "absl/container/inlined_vector.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -19,8 +20,6 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
   op.offset = offset;
   op.end = offset + data.size();
   op.done = done;
-  writes_.fetch_add(1, std::memory_order_relaxed);
-  write_bytes_.fetch_add(data.size(), std::memory_order_relaxed);
   switch (const Progress progress = advance(op)) {
     case Progress::done:
       return done(0);
@@ -103,22 +102,25 @@ CachedDevice::Progress CachedDevice::advance(WriteOp& op) {
 CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count) {
   static constexpr std::array<std::byte, kBlockSize> kZeroes{};
   Stream& stream = stream_of(block);
-  stream.index.prefetch(block);
+  count = std::min<std::uint64_t>(count, kBatchBlocks);
+  for (std::uint64_t i = 0; i < count; ++i) stream.index.prefetch_bucket(block + i);
+
   const std::lock_guard lock(stream.lock);
   if (const Progress progress = reserve(stream, op); progress != Progress::done) return progress;
-
-  std::array<LogEntry, kBatchBlocks> entries;
-  count = std::min<std::uint64_t>({count, kBatchBlocks, stream.log.room()});
+  count = std::min<std::uint64_t>(count, stream.log.room());
+  absl::InlinedVector<LogEntry, kBatchBlocks> entries;
   for (std::uint64_t i = 0; i < count; ++i) {
-    entries[i].type = RecordType::write;
-    entries[i].block = block + i;
-    entries[i].payload = op.data != nullptr ? op.data + i * kBlockSize : kZeroes.data();
+    const std::byte* const payload = op.data != nullptr ? op.data + i * kBlockSize : kZeroes.data();
+    entries.push_back({RecordType::write, block + i, 1, payload});
   }
+  if (!stream.log.stage({entries.data(), count})) return Progress::failed;
+  for (std::uint64_t i = 0; i < count; ++i) stream.index.prefetch_slot(block + i);
   const std::uint64_t epoch = enter_epoch(stream);
   bump(stream.stored_slots, count);
-  const auto lsn = stream.log.append({entries.data(), count}, epoch, cache_.ack_persist());
+  const auto lsn = stream.log.commit({entries.data(), count}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;
   for (std::uint64_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], true);
+  count_written(stream, op, count * kBlockSize);
   op.offset += count * kBlockSize;
   if (op.data != nullptr) op.data += count * kBlockSize;
   return Progress::done;
@@ -142,19 +144,20 @@ CachedDevice::Progress CachedDevice::write_part(WriteOp& op) {
   } else {
     std::memset(whole.data() + skip, 0, length);
   }
-  LogEntry entry{RecordType::write, block, 1, whole.data(), 0};
+  LogEntry entry{RecordType::write, block, 1, whole.data()};
   const std::uint64_t epoch = enter_epoch(stream);
   bump(stream.stored_slots, 1);
   const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;
   publish(stream, *lsn, entry, true);
+  count_written(stream, op, length);
   op.offset += length;
   if (op.data != nullptr) op.data += length;
   return Progress::done;
 }
 
-// What `block` holds before a part of it is written, under the stream's lock: from the cache, or as read from the backing
-// while nothing else wrote the block.
+// What `block` holds before a part of it is written, under the stream's lock: from the cache, or as read from the
+// backing while nothing else wrote the block.
 CachedDevice::Progress CachedDevice::base_of_part(Stream& stream, WriteOp& op, std::uint64_t block, std::byte* out) {
   std::unique_ptr<WriteOp::Part> part = std::move(op.part);
   if (part) std::erase(stream.watches, &part->watch);
@@ -180,6 +183,14 @@ CachedDevice::Progress CachedDevice::base_of_part(Stream& stream, WriteOp& op, s
   op.part->watch.block = block;
   stream.watches.push_back(&op.part->watch);
   return Progress::needs_block;
+}
+
+// Counts per stream, under its lock: a locked instruction would wait for what was just stored.
+void CachedDevice::count_written(Stream& stream, WriteOp& op, std::uint64_t bytes) {
+  if (op.discard) return;
+  if (!op.counted) bump(stream.writes, 1);
+  op.counted = true;
+  bump(stream.write_bytes, bytes);
 }
 
 // Sees to it that the stream's head has a free slot.
@@ -211,8 +222,8 @@ void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& en
   static_assert(static_cast<int>(SlotType::write) == static_cast<int>(RecordType::write) &&
                 static_cast<int>(SlotType::filler) == static_cast<int>(RecordType::filler));
   SlotTable& slots = cache_.slots();
-  const SlotKey key{entry.block, static_cast<SlotType>(entry.type), true, dirty};
-  const SlotId old = stream.index.insert(stream.log.slot_of(lsn), key, entry.payload_crc);
+  const SlotId old = stream.index.insert(stream.log.slot_of(lsn), entry.block, static_cast<SlotType>(entry.type), dirty,
+                                         entry.payload_crc);
   const bool was_dirty = old != kNoSlot && slots.key(old).dirty;
   if (dirty && !was_dirty) bump(stream.dirty_blocks, 1);
   if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});

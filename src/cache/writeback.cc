@@ -37,8 +37,8 @@ struct CachedDevice::EpochContent {
     std::uint32_t streams = 0;  // as bits
   };
   std::uint64_t epoch = 0;
-  std::vector<Block> blocks;  // by block, each once; every run of neighbours can be written as one
-  std::vector<Zero> zeroes;   // to be applied before the blocks
+  std::vector<Block> blocks;            // by block, each once; every run of neighbours can be written as one
+  std::vector<Zero> zeroes;             // to be applied before the blocks
   std::vector<std::uint64_t> end_lsns;  // by stream: everything before is covered
 };
 
@@ -80,7 +80,8 @@ CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
       if (i + 1 == blocks.size() || blocks[i + 1].block != blocks[i].block) content.blocks.push_back(blocks[i]);
     }
   }
-  std::sort(content.blocks.begin(), content.blocks.end(), [](const auto& a, const auto& b) { return a.block < b.block; });
+  std::sort(content.blocks.begin(), content.blocks.end(),
+            [](const auto& a, const auto& b) { return a.block < b.block; });
   return content;
 }
 

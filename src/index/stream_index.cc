@@ -7,25 +7,33 @@ namespace pcache {
 namespace {
 
 constexpr std::uint32_t kFirstBuckets = 16;
+constexpr std::uint32_t kBucketsPerSlot = 2;  // a chain's second slot is another cache line to wait for
 // A lookup without the lock may wander through chains that are being changed; no chain is this long.
 constexpr int kMaxSteps = 4096;
 
 }  // namespace
 
 StreamIndex::StreamIndex(SlotTable& slots)
-    : slots_(slots), heads_(std::max<std::size_t>(slots.size(), kFirstBuckets)), buckets_(kFirstBuckets) {}
+    : slots_(slots),
+      heads_(std::max<std::size_t>(slots.size() * kBucketsPerSlot, kFirstBuckets)),
+      buckets_(kFirstBuckets) {}
 
-// Fibonacci hashing (Knuth, TAOCP 6.4) spreads the blocks; buckets that are not there yet fold onto the one that they
-// will be split from.
+// Runs of 256 blocks are spread by multiplying and folding twice (the first constant is Fibonacci hashing's, Knuth, TAOCP
+// 6.4; the second an odd number without pattern); inside a run neighbours stay neighbours, each run permuted in its own
+// way, so that blocks at one stride do not meet. Buckets that are not there yet fold onto the one that they will be split
+// from.
 std::uint32_t StreamIndex::bucket_of(std::uint64_t block, std::uint32_t buckets) {
-  const auto hash = static_cast<std::uint32_t>(block * 0x9e3779b97f4a7c15 >> 32);
+  constexpr std::uint64_t kRun = 256;
+  std::uint64_t mixed = block / kRun * 0x9e3779b97f4a7c15;
+  mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93;
+  const auto hash = static_cast<std::uint32_t>(mixed >> 32) ^ static_cast<std::uint32_t>(block % kRun);
   const std::uint32_t mask = std::bit_ceil(buckets) - 1;
   const std::uint32_t bucket = hash & mask;
   return bucket < buckets ? bucket : bucket & (mask >> 1);
 }
 
 SlotId StreamIndex::find(std::uint64_t block) const {
-  SlotId slot = head(bucket_of(block, buckets_.load(std::memory_order_relaxed)));
+  SlotId slot = head(bucket_of(block));
   while (slot != kNoSlot && slots_.key(slot).block != block) slot = slots_.next(slot);
   return slot;
 }
@@ -38,7 +46,7 @@ StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
       __builtin_ia32_pause();
       continue;
     }
-    SlotId slot = head(bucket_of(block, buckets_.load(std::memory_order_relaxed)));
+    SlotId slot = head(bucket_of(block));
     int steps = 0;
     while (slot != kNoSlot && ++steps < kMaxSteps) {
       const SlotKey key = slots_.key(slot);
@@ -59,23 +67,23 @@ bool StreamIndex::still_valid(const Found& found) const {
   return version_.load(std::memory_order_relaxed) == found.version;
 }
 
-SlotId StreamIndex::insert(SlotId slot, SlotKey key, std::uint32_t value) {
+SlotId StreamIndex::insert(SlotId slot, std::uint64_t block, SlotType type, bool dirty, std::uint32_t value) {
   const Change change(*this);
-  const std::uint32_t bucket = bucket_of(key.block, buckets_.load(std::memory_order_relaxed));
+  const std::uint32_t bucket = bucket_of(block);
   SlotId before = kNoSlot;
   SlotId old = head(bucket);
-  while (old != kNoSlot && slots_.key(old).block != key.block) {
+  while (old != kNoSlot && slots_.key(old).block != block) {
     before = old;
     old = slots_.next(old);
   }
   if (old != kNoSlot) unlink(bucket, old, before);
-  key.linked = true;
-  slots_.set_key(slot, key);
+  slots_.set_key(slot, {block, type, true, dirty});
   slots_.set_value(slot, value);
   slots_.set_next(slot, head(bucket));
   set_head(bucket, slot);
   ++count_;
-  if (count_ > buckets_.load(std::memory_order_relaxed)) grow();
+  while (buckets_.load(std::memory_order_relaxed) < std::min<std::uint64_t>(count_ * kBucketsPerSlot, heads_.size()))
+    grow();
   return old;
 }
 
@@ -83,7 +91,7 @@ bool StreamIndex::erase(SlotId slot) {
   const SlotKey key = slots_.key(slot);
   if (!key.linked) return false;
   const Change change(*this);
-  const std::uint32_t bucket = bucket_of(key.block, buckets_.load(std::memory_order_relaxed));
+  const std::uint32_t bucket = bucket_of(key.block);
   SlotId before = kNoSlot;
   for (SlotId at = head(bucket); at != slot; at = slots_.next(at)) before = at;
   unlink(bucket, slot, before);
@@ -109,7 +117,6 @@ void StreamIndex::unlink(std::uint32_t bucket, SlotId slot, SlotId before) {
 
 void StreamIndex::grow() {
   const std::uint32_t buckets = buckets_.load(std::memory_order_relaxed);
-  if (buckets >= heads_.size()) return;
   // The new bucket's number without its highest bit is the bucket that its blocks were folded onto.
   const std::uint32_t parent = buckets & (std::bit_floor(buckets) - 1);
   SlotId stay = kNoSlot;

@@ -32,9 +32,10 @@ class StreamIndex {
   Found find_unlocked(std::uint64_t block) const;
   bool still_valid(const Found& found) const;
 
-  // Makes `slot` the slot of its key's block and returns the slot that was before (its `linked` taken away), or kNoSlot.
-  // `key.linked` is set here.
-  SlotId insert(SlotId slot, SlotKey key, std::uint32_t value);
+  // Fills in `slot`, makes it the slot of `block`, and returns the slot that was before (its `linked` taken away), or
+  // kNoSlot. Takes plain words: a struct of small fields read back as a whole would wait for the store buffer, and with
+  // it for the media.
+  SlotId insert(SlotId slot, std::uint64_t block, SlotType type, bool dirty, std::uint32_t value);
 
   // Takes `slot` out of the index if it is in it, and tells whether it was.
   bool erase(SlotId slot);
@@ -44,11 +45,18 @@ class StreamIndex {
 
   std::uint64_t count() const { return count_; }
 
+  // The bucket of `block` where there are `buckets` of them (at least 1).
+  static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets);
+
   // Memory of one stream's buckets in use, in bytes.
   std::uint64_t bucket_bytes() const { return std::uint64_t{buckets_.load(std::memory_order_relaxed)} * 4; }
 
-  // Loads what an operation on `block` is going to need.
-  void prefetch(std::uint64_t block) const { __builtin_prefetch(&heads_[bucket_of(block, buckets_.load(std::memory_order_relaxed))]); }
+  // Starts loading what an operation on `block` is going to need: first its bucket; then, when that is there, the slot
+  // that the bucket begins with.
+  void prefetch_bucket(std::uint64_t block) const { __builtin_prefetch(&heads_[bucket_of(block)]); }
+  void prefetch_slot(std::uint64_t block) const {
+    if (const SlotId slot = head(bucket_of(block)); slot != kNoSlot) slots_.prefetch(slot);
+  }
 
  private:
   // Readers that overlap a change start over: odd while one is made.
@@ -66,7 +74,9 @@ class StreamIndex {
     std::atomic<std::uint64_t>& version_;
   };
 
-  static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets);
+  std::uint32_t bucket_of(std::uint64_t block) const {
+    return bucket_of(block, buckets_.load(std::memory_order_relaxed));
+  }
   SlotId head(std::uint32_t bucket) const { return heads_[bucket].load(std::memory_order_relaxed) - 1; }
   void set_head(std::uint32_t bucket, SlotId slot) { heads_[bucket].store(slot + 1, std::memory_order_relaxed); }
   void unlink(std::uint32_t bucket, SlotId slot, SlotId before);

@@ -32,23 +32,30 @@ Result<std::uint32_t> StreamLog::reserve() {
   return slots_;
 }
 
-Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
+bool StreamLog::stage(std::span<const LogEntry> entries) {
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   const Segment& head = segments_.back();
   const auto first = static_cast<std::uint32_t>(next_lsn_ - head.first_lsn);
-  const auto failed = [&space] {
-    return Status(Errc::failed, space.path() + ": the cache device failed while a write was stored");
-  };
-
-  bool any_payload = false;
   for (std::uint32_t i = 0; i < entries.size(); ++i) {
-    LogEntry& entry = entries[i];
+    if (entries[i].payload == nullptr) continue;
+    if (!space.write(geometry.cell_offset(head.id, first + i), entries[i].payload, kCellSize)) return false;
+  }
+  return true;
+}
+
+Result<std::uint64_t> StreamLog::commit(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
+  PmemSpace& space = cache_dev_.space();
+  const Geometry& geometry = cache_dev_.geometry();
+  const Segment& head = segments_.back();
+  const auto first = static_cast<std::uint32_t>(next_lsn_ - head.first_lsn);
+  bool any_payload = false;
+  for (LogEntry& entry : entries) {
     if (entry.payload == nullptr) continue;
     any_payload = true;
     entry.payload_crc = crc32c(entry.payload, kCellSize);
-    if (!space.write(geometry.cell_offset(head.id, first + i), entry.payload, kCellSize)) return failed();
   }
+
   if (any_payload && persist == Persist::synced) {
     const Status status = space.persist(geometry.cell_offset(head.id, first), entries.size() * kCellSize);
     if (!status.ok()) return status;
@@ -58,7 +65,7 @@ Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64
 
   for (std::uint32_t i = 0; i < entries.size(); ++i) {
     const KeyRecord record = make_record(head, next_lsn_ + i, epoch, entries[i], static_cast<std::uint16_t>(i));
-    if (!space.write(geometry.record_offset(head.id, first + i), &record, sizeof record)) return failed();
+    if (!space.write(geometry.record_offset(head.id, first + i), &record, sizeof record)) return store_failed();
   }
   if (persist == Persist::synced) {
     const Status status = space.persist(geometry.record_offset(head.id, first), entries.size() * kRecordSize);
@@ -69,6 +76,15 @@ Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64
   const std::uint64_t lsn = next_lsn_;
   next_lsn_ += entries.size();
   return lsn;
+}
+
+Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
+  if (!stage(entries)) return store_failed();
+  return commit(entries, epoch, persist);
+}
+
+Status StreamLog::store_failed() const {
+  return Status(Errc::failed, cache_dev_.space().path() + ": the cache device failed while a write was stored");
 }
 
 KeyRecord StreamLog::make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
@@ -90,6 +106,9 @@ KeyRecord StreamLog::make_record(const Segment& segment, std::uint64_t lsn, std:
 }
 
 std::uint32_t StreamLog::slot_of(std::uint64_t lsn) const {
+  if (const Segment& head = segments_.back(); lsn >= head.first_lsn) {  // most often, and without a search
+    return head.id * slots_ + static_cast<std::uint32_t>(lsn - head.first_lsn);
+  }
   const auto after = std::upper_bound(segments_.begin(), segments_.end(), lsn,
                                       [](std::uint64_t value, const Segment& s) { return value < s.first_lsn; });
   const Segment& segment = *std::prev(after);

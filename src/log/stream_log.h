@@ -20,10 +20,10 @@ struct LogEntry {
   std::uint64_t block = 0;
   std::uint64_t count = 1;
   const std::byte* payload = nullptr;  // kCellSize bytes, or null for a record without payload
-  std::uint32_t payload_crc = 0;       // filled in by append()
+  std::uint32_t payload_crc = 0;       // CRC-32C of it; filled in by commit()
 };
 
-// How far append() takes the records before it returns.
+// How far commit() takes the records before it returns.
 enum class Persist {
   relaxed,  // as fenced, but a crash in the middle may leave a record without its payload
   fenced,   // durable on byte and cache_line media; stored on page media
@@ -57,10 +57,20 @@ class StreamLog {
   // free segment.
   Result<std::uint32_t> reserve();
 
-  // Appends `entries`, at most reserve() of them, as one batch and returns the first one's LSN. On failure (the medium
-  // failed) nothing was appended.
-  // Persist order: payloads, fence, records, fence. A record is therefore never durable before its payload, and a batch
-  // is durable as a whole before any later one begins.
+  // Appending `entries`, at most reserve() of them, as one batch takes two steps. What is staged and not committed was
+  // never there; the next stage() takes the same slots.
+  // Persist order: payloads (stage), fence, records, fence (commit). A record is therefore never durable before its
+  // payload, and a batch is durable as a whole before any later one begins.
+
+  // Starts storing the payloads. Whatever is done between this and commit() hides behind the stores that are under way.
+  // Returns false when the medium failed.
+  [[nodiscard]] bool stage(std::span<const LogEntry> entries);
+
+  // Computes the checksums (still while the stores are under way), appends what was staged and returns the first one's
+  // LSN. On failure (the medium failed) nothing was appended.
+  Result<std::uint64_t> commit(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
+
+  // Both steps.
   Result<std::uint64_t> append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
 
   std::uint64_t next_lsn() const { return next_lsn_; }
@@ -101,6 +111,7 @@ class StreamLog {
  private:
   bool read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const;
   bool payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const;
+  Status store_failed() const;
   KeyRecord make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
                         std::uint16_t batch_pos) const;
 

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Two cache devices with two logical devices each in one mount, and each cache device on its own.
+. "$(dirname "$0")/lib.sh"
+
+say "which cache device has to be said"
+for c in one two; do p format "$SHM/$c" --size 64M --label "cache-$c"; done
+for b in a b c d; do truncate -s 32M "$T/$b"; done
+p mount "$MNT" --cache "$SHM/one" --cache "$SHM/two" -o writeback_delay_ms=60000
+[ "$(p status --json | jq -c '[.cache_devs[].label] | sort')" = '["cache-one","cache-two"]' ] || fail "$(p status)"
+expect_exit 2 p add a "$T/a"
+grep -q -- "--cache" "$T/err" || fail "the refusal names no way out: $(cat "$T/err")"
+expect_exit 3 p add a "$T/a" --cache cache-three
+[ -z "$(ls "$MNT")" ] || fail "a refused device is there"
+
+p add a "$T/a" --cache cache-one
+p add c "$T/c" --cache cache-two
+p add b "$T/b" --cache cache-one
+p add d "$T/d" --cache cache-two
+[ "$(p status --json | jq -r '[.logic_devs[] | .name + "=" + .cache_dev] | sort | join(" ")')" = \
+  "a=cache-one b=cache-one c=cache-two d=cache-two" ] || fail "$(p status)"
+expect_exit 4 p add a2 "$T/a" --cache cache-two   # the backing is another cache device's
+
+say "all four hold their own"
+for d in a b c d; do
+  head -c $((10 << 20)) /dev/urandom >"$T/data.$d"
+  dd if="$T/data.$d" of="$MNT/$d" bs=256k conv=notrunc status=none &
+done
+wait
+check() { for d in "$@"; do cmp -n $((10 << 20)) "$T/data.$d" "$MNT/$d" || fail "$d has changed"; done; }
+check a b c d
+for d in a b c d; do [ "$(stat_of $d dirty_bytes)" -eq $((10 << 20)) ] || fail "$d: $(stat_of $d dirty_bytes) dirty"; done
+inodes=$(stat -c '%n %i' "$MNT"/? | sort)
+[ "$(stat -c %i "$MNT"/? | sort -u | wc -l)" -eq 4 ] || fail "inode numbers are not unique: $inodes"
+
+say "a flush of one leaves the others dirty"
+p flush a
+for d in b c d; do [ "$(stat_of $d dirty_bytes)" -eq $((10 << 20)) ] || fail "$d: $(stat_of $d dirty_bytes) dirty"; done
+cmp "$MNT/a" "$T/a"
+
+say "both, in the other order"
+p umount "$MNT"
+p mount "$MNT" --cache "$SHM/two" --cache "$SHM/one" -o writeback_delay_ms=60000
+check a b c d
+[ "$(stat -c '%n %i' "$MNT"/? | sort)" = "$inodes" ] || fail "inode numbers changed from $inodes"
+p umount "$MNT"
+
+say "one alone"
+p mount "$MNT" --cache "$SHM/two" -o writeback_delay_ms=60000
+[ "$(ls "$MNT" | tr '\n' ' ')" = "c d " ] || fail "the mount shows: $(ls "$MNT")"
+check c d
+expect_exit 3 p status a
+say "the other in a mount of its own"
+mkdir "$T/mnt2"
+points+=("$T/mnt2")
+expect_exit 4 p mount "$T/mnt2" --cache "$SHM/two"   # in use
+p mount "$T/mnt2" --cache "$SHM/one"
+[ "$(ls "$T/mnt2" | tr '\n' ' ')" = "a b " ] || fail "the mount shows: $(ls "$T/mnt2")"
+expect_exit 2 p status
+expect_exit 2 p flush a
+p flush a --mount "$T/mnt2"
+p --mount "$MNT" flush c
+expect_exit 3 p flush a --mount "$MNT"
+expect_exit 4 p add stolen "$T/b" --mount "$MNT"   # in use by the other daemon
+p umount "$T/mnt2"
+p remove d
+p umount "$MNT"
+
+say "both again: what was removed stays away"
+p mount "$MNT" --cache "$SHM/one" --cache "$SHM/two"
+[ "$(ls "$MNT" | tr '\n' ' ')" = "a b c " ] || fail "the mount shows: $(ls "$MNT")"
+check a b c
+cmp -n $((10 << 20)) "$T/data.d" "$T/d"
+for d in a b c; do p flush $d; cmp "$MNT/$d" "$T/$d"; done
+p umount "$MNT"
+
+say "two cache devices of one label do not go together, and nothing of either is lost"
+p format "$SHM/three" --size 64M --label cache-one
+expect_exit 2 p mount "$MNT" --cache "$SHM/one" --cache "$SHM/three"
+p mount "$MNT" --cache "$SHM/one"
+check a b
+p umount "$MNT"
