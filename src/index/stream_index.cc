@@ -18,20 +18,6 @@ StreamIndex::StreamIndex(SlotTable& slots)
       heads_(std::max<std::size_t>(slots.size() * kBucketsPerSlot, kFirstBuckets)),
       buckets_(kFirstBuckets) {}
 
-// Runs of 256 blocks are spread by multiplying and folding twice (the first constant is Fibonacci hashing's, Knuth, TAOCP
-// 6.4; the second an odd number without pattern); inside a run neighbours stay neighbours, each run permuted in its own
-// way, so that blocks at one stride do not meet. Buckets that are not there yet fold onto the one that they will be split
-// from.
-std::uint32_t StreamIndex::bucket_of(std::uint64_t block, std::uint32_t buckets) {
-  constexpr std::uint64_t kRun = 256;
-  std::uint64_t mixed = block / kRun * 0x9e3779b97f4a7c15;
-  mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93;
-  const auto hash = static_cast<std::uint32_t>(mixed >> 32) ^ static_cast<std::uint32_t>(block % kRun);
-  const std::uint32_t mask = std::bit_ceil(buckets) - 1;
-  const std::uint32_t bucket = hash & mask;
-  return bucket < buckets ? bucket : bucket & (mask >> 1);
-}
-
 SlotId StreamIndex::find(std::uint64_t block) const {
   SlotId slot = head(bucket_of(block));
   while (slot != kNoSlot && slots_.key(slot).block != block) slot = slots_.next(slot);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 
 #include "base/huge_array.h"
@@ -45,8 +46,19 @@ class StreamIndex {
 
   std::uint64_t count() const { return count_; }
 
-  // The bucket of `block` where there are `buckets` of them (at least 1).
-  static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets);
+  // The bucket of `block` where there are `buckets` of them (at least 1). Runs of 256 blocks are spread by multiplying and
+  // folding twice (the first constant is Fibonacci hashing's, Knuth, TAOCP 6.4; the second an odd number without
+  // pattern); inside a run neighbours stay neighbours, each run permuted in its own way, so that blocks at one stride do
+  // not meet. Buckets that are not there yet fold onto the one that they will be split from.
+  static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets) {
+    constexpr std::uint64_t kRun = 256;
+    std::uint64_t mixed = block / kRun * 0x9e3779b97f4a7c15;
+    mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93;
+    const auto hash = static_cast<std::uint32_t>(mixed >> 32) ^ static_cast<std::uint32_t>(block % kRun);
+    const std::uint32_t mask = std::bit_ceil(buckets) - 1;
+    const std::uint32_t bucket = hash & mask;
+    return bucket < buckets ? bucket : bucket & (mask >> 1);
+  }
 
   // Memory of one stream's buckets in use, in bytes.
   std::uint64_t bucket_bytes() const { return std::uint64_t{buckets_.load(std::memory_order_relaxed)} * 4; }
