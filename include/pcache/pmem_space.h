@@ -44,6 +44,11 @@ class PmemSpace {
   // Makes a range durable on any medium, whoever wrote it. On page media this is an msync of the pages touched.
   virtual Status persist(std::size_t offset, std::size_t length) = 0;
 
+  // Maps the range's pages now, so that the first access to each does not have to. A hint that changes no content: what
+  // cannot be mapped is left to that access. Does nothing on page media, where pages come and go. May take a millisecond
+  // for some MiB.
+  virtual void prefault(std::size_t offset, std::size_t length) = 0;
+
   // Copies out of the medium. Returns false when the medium failed; the destination is then undefined.
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
 };

@@ -60,9 +60,11 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options)
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       free_target_(std::max(2U, pool_.total() / 32)),
       reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
-      sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }) {}
+      sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
+      prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
 
 Cache::~Cache() {
+  prefault_.stop();
   reclaim_.stop();
   for (const auto& device : devices()) device->stop();
   sync_.stop();
@@ -133,6 +135,7 @@ void Cache::start() {
   started_ = true;
   reclaim_.start();
   if (page_media_) sync_.start();
+  if (!page_media_) prefault_.start();
   for (const auto& device : devices_) device->start();
 }
 
@@ -263,6 +266,14 @@ bool Cache::sync_step() {
   }
   const int error = commit(devices).ok() ? 0 : EIO;
   for (const Flushing& flushing : batch) flushing.done(error);
+  return true;
+}
+
+// One segment a step, in the order in which they are taken, so that a write rarely is the first to touch a page.
+bool Cache::prefault_step() {
+  if (next_prefault_ == pool_.total()) return false;
+  const Geometry& geometry = cache_dev_->geometry();
+  cache_dev_->space().prefault(geometry.segment_offset(next_prefault_++), geometry.segment_size);
   return true;
 }
 

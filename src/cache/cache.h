@@ -88,6 +88,7 @@ class Cache {
   bool wake_writers();
   void fail_hopeless_writers();
   bool sync_step();
+  bool prefault_step();
 
   std::unique_ptr<CacheDev> cache_dev_;
   const CacheOptions options_;
@@ -115,6 +116,8 @@ class Cache {
 
   Worker reclaim_;
   Worker sync_;
+  std::uint32_t next_prefault_ = 0;  // the segment that the worker comes to next
+  Worker prefault_;
 };
 
 // Bytes that exist only in the cache device, over all its logical devices; devices whose log is damaged count as dirty

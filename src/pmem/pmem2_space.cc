@@ -124,6 +124,14 @@ Status Pmem2Space::persist(std::size_t offset, std::size_t length) {
   return Status();
 }
 
+void Pmem2Space::prefault(std::size_t offset, std::size_t length) {
+  PCACHE_CHECK(contains(offset, length), "a range outside the cache device");
+  if (granularity_ == Granularity::page) return;
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t begin = align_down(offset, page);
+  (void)madvise(base_ + begin, std::min(align_up(offset + length, page), size_) - begin, MADV_POPULATE_WRITE);
+}
+
 bool Pmem2Space::read(std::size_t offset, void* destination, std::size_t length) const {
   PCACHE_CHECK(contains(offset, length), "a load outside the cache device");
   const std::byte* const from = base_ + offset;

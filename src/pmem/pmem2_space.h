@@ -26,6 +26,7 @@ class Pmem2Space final : public PmemSpace {
   bool write(std::size_t offset, const void* source, std::size_t length) override;
   void drain() override;
   Status persist(std::size_t offset, std::size_t length) override;
+  void prefault(std::size_t offset, std::size_t length) override;
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
 
  private:

@@ -55,6 +55,7 @@ class CountingSpace final : public PmemSpace {
   }
   void drain() override { space_->drain(); }
   Status persist(std::size_t offset, std::size_t length) override { return space_->persist(offset, length); }
+  void prefault(std::size_t offset, std::size_t length) override { space_->prefault(offset, length); }
   bool read(std::size_t offset, void* destination, std::size_t length) const override {
     return space_->read(offset, destination, length);
   }

@@ -34,6 +34,7 @@ class MemorySpace : public PmemSpace {
   bool write(std::size_t offset, const void* source, std::size_t length) override;
   void drain() override { ++drains_; }
   Status persist(std::size_t offset, std::size_t length) override;
+  void prefault(std::size_t, std::size_t) override {}
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
 
   // --- Faults
