@@ -37,7 +37,7 @@ class FuseMount {
 
   // --- For the operations
   DeviceManager& manager() { return manager_; }
-  BufferPool& buffers() { return transport_->buffers(); }
+  Transport& transport() { return *transport_; }
   void request_started() { pending_.fetch_add(1, std::memory_order_relaxed); }
   void request_ended() {
     if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();

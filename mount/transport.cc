@@ -18,6 +18,8 @@ namespace {
 // Measured on two cores: long enough for a client that answers at once, short beside what a sleep and wake-up cost.
 constexpr std::chrono::microseconds kLookTime{50};
 
+// Of a serving thread; others have none and need none.
+thread_local bool is_serving = false;
 thread_local std::unique_ptr<AlignedBuffer> request_buffer;
 
 }  // namespace
@@ -44,13 +46,23 @@ void Transport::stop() {
 
 std::unique_ptr<AlignedBuffer> Transport::take_request_buffer() { return std::move(request_buffer); }
 
+void Transport::return_request_buffer(std::unique_ptr<AlignedBuffer> buffer) {
+  if (is_serving && !request_buffer) {
+    request_buffer = std::move(buffer);  // what it is for next, most often
+  } else {
+    buffers_.give_back(std::move(buffer));
+  }
+}
+
 void Transport::serve() {
   pthread_setname_np(pthread_self(), "fuse");
   const int fd = fuse_session_fd(session_);
+  is_serving = true;
   bool just_served = false;
   while (!stopping_ && fuse_session_exited(session_) == 0) {
     if (!request_buffer) request_buffer = buffers_.take();
-    const ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
+    ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
+    if (length < 0 && errno == EAGAIN && just_served) length = look_for_request(fd);
     if (length > 0) {
       fuse_buf request{};
       request.mem = request_buffer->data();
@@ -59,32 +71,39 @@ void Transport::serve() {
       just_served = true;
       continue;
     }
-    if (length < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOENT)) {  // ENOENT: it was interrupted meanwhile
-      if (errno == EAGAIN && !wait_for_request(fd, just_served)) break;
-      just_served = false;
-      continue;
+    just_served = false;
+    if (errno == EAGAIN) {
+      if (!wait_for_request(fd)) break;
+    } else if (errno != EINTR && errno != ENOENT) {  // ENOENT: it was interrupted meanwhile
+      break;                                         // ENODEV: unmounted
     }
-    break;  // ENODEV: unmounted
   }
   if (request_buffer) buffers_.give_back(std::move(request_buffer));
   eventfd_write(ended_.get(), 1);
   eventfd_write(wake_.get(), 1);  // the other threads see it too
 }
 
-// Returns false when the threads shall end.
-bool Transport::wait_for_request(int fd, bool just_served) {
-  pollfd events[2] = {{fd, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
-  if (just_served && !somebody_looks_.exchange(true, std::memory_order_acquire)) {
-    const auto until = std::chrono::steady_clock::now() + kLookTime;
-    bool found = false;
-    do {
-      found = poll(events, 2, 0) != 0;
-      if (!found) sched_yield();
-    } while (!found && std::chrono::steady_clock::now() < until);
-    somebody_looks_.store(false, std::memory_order_release);
-    if (found) return events[1].revents == 0;
+// Reads on for a short time, as read(2) does. errno is EAGAIN when nothing came, or another thread looks already.
+ssize_t Transport::look_for_request(int fd) {
+  if (somebody_looks_.exchange(true, std::memory_order_acquire)) {
+    errno = EAGAIN;
+    return -1;
   }
-  events[0].revents = events[1].revents = 0;
+  const auto until = std::chrono::steady_clock::now() + kLookTime;
+  ssize_t length = -1;
+  do {
+    sched_yield();
+    length = read(fd, request_buffer->data(), request_buffer->size());
+  } while (length < 0 && errno == EAGAIN && std::chrono::steady_clock::now() < until);
+  const int error = errno;
+  somebody_looks_.store(false, std::memory_order_release);
+  errno = error;
+  return length;
+}
+
+// Returns false when the threads shall end.
+bool Transport::wait_for_request(int fd) {
+  pollfd events[2] = {{fd, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
   while (poll(events, 2, -1) < 0 && errno == EINTR) {
   }
   return events[1].revents == 0 && !stopping_;

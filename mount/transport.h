@@ -1,6 +1,8 @@
 // Moves requests from the kernel to a libfuse session: threads that read /dev/fuse.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -31,15 +33,15 @@ class Transport {
   // Becomes readable when the kernel has ended the session (it was unmounted).
   int ended_fd() const { return ended_.get(); }
 
-  BufferPool& buffers() { return buffers_; }
-
-  // The buffer of the request that the calling thread is handling. Whoever takes it gives it to buffers() when the
-  // request's data is not needed any more.
+  // The buffer of the request that the calling thread is handling: it holds the request's data, and may hold the
+  // answer's once that is not needed any more. Whoever takes it returns it, on any thread.
   static std::unique_ptr<AlignedBuffer> take_request_buffer();
+  void return_request_buffer(std::unique_ptr<AlignedBuffer> buffer);
 
  private:
   void serve();
-  bool wait_for_request(int fd, bool just_served);
+  ssize_t look_for_request(int fd);
+  bool wait_for_request(int fd);
 
   fuse_session* session_;
   const int thread_count_;

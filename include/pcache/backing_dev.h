@@ -49,8 +49,8 @@ class BackingDev {
 
 // Opens the block device or ordinary file at `path` with O_DIRECT for reading and writing, exclusively (a second opener
 // gets busy; a block device that is mounted or held gets busy). Completions run on one thread of the device.
-// Errors: not_found, permission (also a read-only device), busy, invalid (a directory, an empty file, a size that is not
-// a multiple of 512 bytes), failed.
+// Errors: not_found, permission (also a read-only device), busy, invalid (a directory, an empty file, a size that is
+// not a multiple of 512 bytes), failed.
 Result<std::unique_ptr<BackingDev>> open_backing_dev(const std::string& path);
 
 // Identity of what is at `path` now, without opening it for I/O. Errors as open_backing_dev, never busy.

@@ -21,8 +21,8 @@ class ControlClient {
   // Errors: no_daemon (none, or none there), invalid (several: names them and asks for --mount).
   static Result<ControlClient> find(const std::string& mount_point);
 
-  // Sends `command` with `arguments_json` (a JSON object) and returns the reply's "result" as JSON text. A refusal by the
-  // daemon comes back as the Status it gave. `timeout_ms` 0: no limit. Errors also: no_daemon, timed_out, failed.
+  // Sends `command` with `arguments_json` (a JSON object) and returns the reply's "result" as JSON text. A refusal by
+  // the daemon comes back as the Status it gave. `timeout_ms` 0: no limit. Errors also: no_daemon, timed_out, failed.
   Result<std::string> call(const std::string& command, const std::string& arguments_json, std::uint64_t timeout_ms = 0);
 
   // Process id of the daemon, as the kernel names the socket's peer.

@@ -22,16 +22,17 @@ Status format_cache_dev(const std::string& path, const FormatOptions& options);
 Status check_logic_dev_name(const std::string& name);
 
 // Thread-safe. Logical devices handed out stay valid while somebody holds them; after remove() their operations
-// give EIO. Destruction stops background work and leaves all cache devices cleanly closed; dirty data stays in the cache.
+// give EIO. Destruction stops background work and leaves all cache devices cleanly closed; dirty data stays in the
+// cache.
 class DeviceManager {
  public:
   static std::unique_ptr<DeviceManager> create();
   virtual ~DeviceManager() = default;
 
-  // Opens a formatted cache device, replays its log, attaches every logical device it holds. One whose backing is missing
-  // or is not the one recorded is listed with state no_backing and not exposed; that is not an error of this call.
-  // Errors: not_found, busy, permission, integrity (not a cache, damaged, truncated), invalid (a newer version, a label
-  // or logical device name that is open already), failed.
+  // Opens a formatted cache device, replays its log, attaches every logical device it holds. One whose backing is
+  // missing or is not the one recorded is listed with state no_backing and not exposed; that is not an error of this
+  // call. Errors: not_found, busy, permission, integrity (not a cache, damaged, truncated), invalid (a newer version, a
+  // label or logical device name that is open already), failed.
   virtual Status open_cache_dev(const std::string& path, const CacheOptions& options) = 0;
 
   // Makes the backing device at `backing_path` a logical device called `name`, and remembers it in the cache device.

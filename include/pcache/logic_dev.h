@@ -7,14 +7,15 @@
 #include <string>
 
 #include "pcache/completion.h"
+#include "pcache/read_view.h"
 #include "pcache/stats.h"
 
 namespace pcache {
 
 // Behaves like a block device of size_bytes() bytes. Every operation may be started from any thread, takes any byte
-// offset and length inside the device (the caller checks bounds; outside gives EINVAL), and calls its completion exactly
-// once. Buffers stay valid until then. Overlapping operations that are in flight together take effect in some order;
-// an operation started after another's completion sees its effect.
+// offset and length inside the device (the caller checks bounds; outside gives EINVAL), and calls its completion
+// exactly once. Buffers stay valid until then. Overlapping operations that are in flight together take effect in some
+// order; an operation started after another's completion sees its effect.
 class LogicDev {
  public:
   virtual ~LogicDev() = default;
@@ -27,6 +28,11 @@ class LogicDev {
   // Served on the calling thread when all of it is cached; otherwise from the backing, the completion coming from its
   // thread. Errors: EIO (the backing failed, or dirty data is damaged).
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;
+
+  // Serves a read without copying: when all of the range is cached and intact (which is checked), `view` (empty before)
+  // holds it in place and true is returned. Otherwise false, and the range is to be read(): it misses, or is damaged,
+  // or has more pieces than a view takes. Never waits.
+  virtual bool view(std::uint64_t offset, std::uint64_t length, ReadView& view) = 0;
 
   // On completion the write has reached what Ack promises. May wait for space. Errors: EIO, ENOSPC never.
   virtual void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) = 0;

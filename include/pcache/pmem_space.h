@@ -45,12 +45,15 @@ class PmemSpace {
   virtual Status persist(std::size_t offset, std::size_t length) = 0;
 
   // Maps the range's pages now, so that the first access to each does not have to. A hint that changes no content: what
-  // cannot be mapped is left to that access. Does nothing on page media, where pages come and go. May take a millisecond
-  // for some MiB.
+  // cannot be mapped is left to that access. Does nothing on page media, where pages come and go. May take a
+  // millisecond for some MiB.
   virtual void prefault(std::size_t offset, std::size_t length) = 0;
 
   // Copies out of the medium. Returns false when the medium failed; the destination is then undefined.
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
+
+  // Computes the CRC-32C of a range where it lies. Returns false when the medium failed; `crc` is then undefined.
+  virtual bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const = 0;
 };
 
 // Maps the cache device at `path`: a device-DAX node, a file on fsdax, or an ordinary file, whatever libpmem2 makes of

@@ -12,8 +12,8 @@ namespace pcache {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor): returning a value
-  Result(Status status) : status_(std::move(status)) {}    // NOLINT(google-explicit-constructor): returning an error
+  Result(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor): returning a value
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor): returning an error
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }

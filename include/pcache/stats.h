@@ -16,15 +16,15 @@ struct LogicDevStats {
   // "running"; "failed" (answers EIO: its log is damaged where dirty data was); "no_backing" (the backing is missing,
   // of another identity or size, or cannot be opened: not exposed)
   std::string state;
-  std::string detail;               // why, when the state is not "running"; empty otherwise
-  std::uint64_t dirty_bytes = 0;    // only in the cache so far
-  std::uint64_t cached_bytes = 0;   // readable from the cache, dirty ones included
-  std::uint64_t reads = 0;          // requests
+  std::string detail;              // why, when the state is not "running"; empty otherwise
+  std::uint64_t dirty_bytes = 0;   // only in the cache so far
+  std::uint64_t cached_bytes = 0;  // readable from the cache, dirty ones included
+  std::uint64_t reads = 0;         // requests
   std::uint64_t read_bytes = 0;
-  std::uint64_t read_hits = 0;      // 4 KiB blocks served from the cache
-  std::uint64_t read_misses = 0;    // 4 KiB blocks that had to come from the backing
-  std::uint64_t read_fills = 0;     // 4 KiB blocks admitted after a miss
-  std::uint64_t writes = 0;         // requests
+  std::uint64_t read_hits = 0;    // 4 KiB blocks served from the cache
+  std::uint64_t read_misses = 0;  // 4 KiB blocks that had to come from the backing
+  std::uint64_t read_fills = 0;   // 4 KiB blocks admitted after a miss
+  std::uint64_t writes = 0;       // requests
   std::uint64_t write_bytes = 0;
   std::uint64_t flushes = 0;
   std::uint64_t discards = 0;
@@ -33,10 +33,10 @@ struct LogicDevStats {
   std::uint64_t space_waits = 0;       // writes that had to wait for space
   std::uint64_t evicted_bytes = 0;
   std::uint64_t relocated_bytes = 0;
-  std::uint64_t checksum_errors = 0;   // cached blocks that did not match their checksum
-  std::uint64_t lost_bytes = 0;        // dirty data that is unreadable; reads of it give EIO
-  std::uint64_t epoch = 0;             // the open epoch
-  std::uint64_t clean_epoch = 0;       // the last one that the backing holds completely
+  std::uint64_t checksum_errors = 0;  // cached blocks that did not match their checksum
+  std::uint64_t lost_bytes = 0;       // dirty data that is unreadable; reads of it give EIO
+  std::uint64_t epoch = 0;            // the open epoch
+  std::uint64_t clean_epoch = 0;      // the last one that the backing holds completely
 };
 
 struct CacheDevStats {
@@ -47,8 +47,8 @@ struct CacheDevStats {
   std::uint64_t segment_size_bytes = 0;
   std::uint64_t segments = 0;
   std::uint64_t segments_used = 0;
-  std::string granularity;  // "byte", "cache_line", "page"
-  std::string ack;          // "durable", "flush"
+  std::string granularity;         // "byte", "cache_line", "page"
+  std::string ack;                 // "durable", "flush"
   std::uint64_t stored_bytes = 0;  // written to the medium since opening
   std::uint64_t index_bytes = 0;   // memory of the index
   std::uint64_t damaged_records = 0;

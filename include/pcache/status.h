@@ -9,16 +9,16 @@ namespace pcache {
 // The vocabulary of failures. Each maps to one exit code of the command and one errno (see exit_code(), to_errno()).
 enum class Errc {
   ok = 0,
-  failed,         // an operation on a device or a system call failed
-  invalid,        // what was asked for makes no sense: a bad size, name, option or combination
-  not_found,      // no object of that name or path
-  busy,           // the object exists already or is in use by another
-  dirty,          // refused, because data that exists only in the cache would be lost
-  integrity,      // stored data or metadata is damaged, or not what its checksum says
-  timed_out,      // not finished in the time allowed
-  no_daemon,      // no running mount answers
-  permission,     // the caller may not do this
-  no_space,       // the cache device or a table in it is full
+  failed,      // an operation on a device or a system call failed
+  invalid,     // what was asked for makes no sense: a bad size, name, option or combination
+  not_found,   // no object of that name or path
+  busy,        // the object exists already or is in use by another
+  dirty,       // refused, because data that exists only in the cache would be lost
+  integrity,   // stored data or metadata is damaged, or not what its checksum says
+  timed_out,   // not finished in the time allowed
+  no_daemon,   // no running mount answers
+  permission,  // the caller may not do this
+  no_space,    // the cache device or a table in it is full
 };
 
 // Value type; an ok Status holds no allocation. Not synchronised.
@@ -36,8 +36,8 @@ class [[nodiscard]] Status {
   // The same failure with `prefix` and ": " put before its message. An ok Status stays as it is.
   Status with_prefix(const std::string& prefix) const;
 
-  // A Status for a failed system call: `what` and the text of `error` (a positive errno); EACCES, EPERM and EROFS become
-  // permission, ENOENT not_found, EBUSY and EEXIST busy, ENOSPC no_space, ETIMEDOUT timed_out, the rest failed.
+  // A Status for a failed system call: `what` and the text of `error` (a positive errno); EACCES, EPERM and EROFS
+  // become permission, ENOENT not_found, EBUSY and EEXIST busy, ENOSPC no_space, ETIMEDOUT timed_out, the rest failed.
   static Status from_errno(int error, const std::string& what);
 
  private:

@@ -42,11 +42,12 @@ class Cache {
   // Starts background work for the devices attached so far and later.
   void start();
 
-  // Frees segments until a reserve is free, one at a time, and wakes writes that wait. Returns whether it did something.
+  // Frees segments until a reserve is free, one at a time, and wakes writes that wait. Returns whether it did
+  // something.
   bool reclaim_step();
 
-  // Closes the epoch of each device and makes all before it durable. On page media this is one msync; concurrent callers
-  // take turns. Errors are sticky: what msync failed on may be lost.
+  // Closes the epoch of each device and makes all before it durable. On page media this is one msync; concurrent
+  // callers take turns. Errors are sticky: what msync failed on may be lost.
   Status commit(const std::vector<CachedDevice*>& devices);
 
   CacheDevStats stats() const;

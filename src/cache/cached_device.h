@@ -35,6 +35,7 @@ class CachedDevice final : public LogicDev {
   std::uint64_t size_bytes() const override { return size_bytes_; }
   std::uint64_t inode() const override { return inode_; }
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
+  bool view(std::uint64_t offset, std::uint64_t length, ReadView& view) override;
   void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override;
   void flush(Completion done) override;
   void discard(std::uint64_t offset, std::uint64_t length, Completion done) override;
@@ -63,8 +64,8 @@ class CachedDevice final : public LogicDev {
   // Releases the oldest segment of `stream` if it is clean and not the head; hot blocks are appended again. Returns
   // whether a segment became free.
   bool reclaim_front(std::uint32_t stream);
-  // For reclaim to choose from: the age of the oldest segment of each stream that has more than its head, and whether it
-  // is clean.
+  // For reclaim to choose from: the age of the oldest segment of each stream that has more than its head, and whether
+  // it is clean.
   struct Victim {
     std::uint32_t stream = 0;
     std::uint64_t age = 0;
@@ -123,7 +124,9 @@ class CachedDevice final : public LogicDev {
   enum class Lookup { hit, miss, error };
   Lookup read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip, std::span<std::byte> out);
   bool drop_damaged(Stream& stream, const StreamIndex::Found& found);
+  std::uint64_t cell_offset(SlotId slot) const;
   bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
+  StreamIndex::Found find_pinned(const Stream& stream, std::uint64_t block);
   void read_rest(ReadOp& op, std::uint64_t from);
   void start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count);
   void fetched(Fetch& fetch, int error);
@@ -179,10 +182,10 @@ class CachedDevice final : public LogicDev {
   const std::uint64_t inode_;
   const std::string backing_path_;
   const BackingIdentity recorded_backing_;
-  const bool serves_;  // has a backing
+  const bool serves_;                    // has a backing
   std::unique_ptr<BackingDev> backing_;  // until stop()
   std::vector<std::unique_ptr<Stream>> streams_;
-  std::vector<AlignedBuffer> staging_;  // what writeback verified and is writing
+  std::vector<AlignedBuffer> staging_;              // what writeback verified and is writing
   std::vector<std::vector<StreamLog::Hole>> torn_;  // by stream, from replay() to settle()
   std::string detail_;
   std::atomic<bool> failed_{false};
@@ -198,13 +201,13 @@ class CachedDevice final : public LogicDev {
     std::uint64_t epoch = 0;
     std::uint64_t opened_ms = 0;
   };
-  std::deque<ClosedEpoch> closed_;     // not yet written back; under epoch_mutex_
-  std::uint64_t epoch_opened_ms_ = 0;  // when the worker first saw the open epoch used; under epoch_mutex_
+  std::deque<ClosedEpoch> closed_;              // not yet written back; under epoch_mutex_
+  std::uint64_t epoch_opened_ms_ = 0;           // when the worker first saw the open epoch used; under epoch_mutex_
   std::atomic<std::uint64_t> epoch_blocks_{0};  // stored when the open epoch began, to limit its size
 
   std::mutex writeback_mutex_;  // one writeback step at a time
   std::mutex progress_mutex_;
-  std::condition_variable progress_;  // clean_epoch_ or failures changed
+  std::condition_variable progress_;           // clean_epoch_ or failures changed
   std::atomic<std::uint64_t> drain_epoch_{0};  // write back up to here without delay
   std::atomic<int> failures_in_a_row_{0};
   std::uint64_t failures_ = 0;  // under progress_mutex_

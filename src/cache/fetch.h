@@ -15,7 +15,8 @@ namespace pcache {
 class CachedDevice;
 struct Stream;
 
-// A read request of which something missed. Counts the fetches that it waits for; the last one completes and deletes it.
+// A read request of which something missed. Counts the fetches that it waits for; the last one completes and deletes
+// it.
 struct ReadOp {
   std::uint64_t offset = 0;
   std::span<std::byte> buffer;

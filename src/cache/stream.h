@@ -28,8 +28,8 @@ inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
-// Everything but the atomics and unlocked index lookups is guarded by `lock`. Where several streams are locked, it is in
-// the order of their numbers.
+// Everything but the atomics and unlocked index lookups is guarded by `lock`. Where several streams are locked, it is
+// in the order of their numbers.
 struct Stream {
   Stream(CacheDev& cache_dev, SegmentPool& pool, SlotTable& slots, std::uint32_t device_id, std::uint32_t number)
       : index(slots), log(cache_dev, pool, device_id, number) {}
@@ -47,7 +47,7 @@ struct Stream {
   StreamIndex index;
   StreamLog log;
   ZeroMap zeros;
-  std::deque<EpochStart> epochs;  // oldest first; only those that have something to write back
+  std::deque<EpochStart> epochs;                       // oldest first; only those that have something to write back
   absl::flat_hash_map<std::uint64_t, Fetch*> fetches;  // blocks being read from the backing, by block
   std::vector<BlockWatch*> watches;
 

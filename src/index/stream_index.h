@@ -46,10 +46,10 @@ class StreamIndex {
 
   std::uint64_t count() const { return count_; }
 
-  // The bucket of `block` where there are `buckets` of them (at least 1). Runs of 256 blocks are spread by multiplying and
-  // folding twice (the first constant is Fibonacci hashing's, Knuth, TAOCP 6.4; the second an odd number without
-  // pattern); inside a run neighbours stay neighbours, each run permuted in its own way, so that blocks at one stride do
-  // not meet. Buckets that are not there yet fold onto the one that they will be split from.
+  // The bucket of `block` where there are `buckets` of them (at least 1). Runs of 256 blocks are spread by multiplying
+  // and folding twice (the first constant is Fibonacci hashing's, Knuth, TAOCP 6.4; the second an odd number without
+  // pattern); inside a run neighbours stay neighbours, each run permuted in its own way, so that blocks at one stride
+  // do not meet. Buckets that are not there yet fold onto the one that they will be split from.
   static std::uint32_t bucket_of(std::uint64_t block, std::uint32_t buckets) {
     constexpr std::uint64_t kRun = 256;
     std::uint64_t mixed = block / kRun * 0x9e3779b97f4a7c15;

@@ -197,17 +197,16 @@ std::vector<StreamLog::Hole> StreamLog::replay(
   return holes;
 }
 
-// Persist order: fillers, then all that the log consists of; nothing else is appended before. What a killed process left
-// in the page cache would otherwise become a hole that no crash explains, once newer epochs are durable.
+// Persist order: fillers, then all that the log consists of; nothing else is appended before. What a killed process
+// left in the page cache would otherwise become a hole that no crash explains, once newer epochs are durable.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   for (const Hole& hole : holes) {
     for (std::uint64_t lsn = hole.first_lsn; lsn < hole.first_lsn + hole.count; ++lsn) {
-      const auto segment = std::find_if(segments_.begin(), segments_.end(), [&](const Segment& s) {
-        return s.first_lsn <= lsn && lsn < end_lsn(s);
-      });
+      const auto segment = std::find_if(segments_.begin(), segments_.end(),
+                                        [&](const Segment& s) { return s.first_lsn <= lsn && lsn < end_lsn(s); });
       if (segment == segments_.end()) continue;  // a missing segment: there is no place to fill
       const KeyRecord record = make_record(*segment, lsn, hole.next_epoch, {RecordType::filler}, 0);
       const std::uint64_t offset =

@@ -38,7 +38,7 @@ class StreamLog {
   struct Hole {
     std::uint64_t first_lsn = 0;
     std::uint64_t count = 0;
-    bool torn = false;  // explained by a crash: never acknowledged, or not yet flushed on page media
+    bool torn = false;             // explained by a crash: never acknowledged, or not yet flushed on page media
     std::uint64_t next_epoch = 0;  // no record of the hole is of a later epoch
   };
 
@@ -90,8 +90,8 @@ class StreamLog {
 
   // --- Recovery
 
-  // Takes over the segments that the table lists for this stream, in any order. Segments that no chain explains are left
-  // out and counted.
+  // Takes over the segments that the table lists for this stream, in any order. Segments that no chain explains are
+  // left out and counted.
   void adopt(std::vector<SegmentPool::InUse> segments);
 
   // Epoch of the last readable record, 0 when there is none.
@@ -99,13 +99,13 @@ class StreamLog {
 
   // Calls `visit` for every readable record in log order, and returns what was unreadable in between.
   // `device_blocks`: records that reach beyond are damaged. `newest_epoch`: of the logical device's all streams, by
-  // last_epoch(); on page media records of that epoch and the one before count only if their payload is intact, and holes
-  // before them are torn: a flush that closes an epoch completes before the next but one begins.
+  // last_epoch(); on page media records of that epoch and the one before count only if their payload is intact, and
+  // holes before them are torn: a flush that closes an epoch completes before the next but one begins.
   std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch,
                            const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
 
-  // Writes filler records into `holes` and makes them, and all of the log, durable: what was read once will be read after
-  // the next crash too.
+  // Writes filler records into `holes` and makes them, and all of the log, durable: what was read once will be read
+  // after the next crash too.
   Status settle(std::span<const Hole> holes);
 
  private:
