@@ -8,6 +8,15 @@
 
 namespace pcache {
 
+// Tells the processor that a loop waits for another one.
+inline void cpu_pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // For sections of some microseconds that end with non-temporal stores: releasing a futex-based mutex is a locked
 // instruction, which waits until those stores have drained; here the next acquisition does, and by then they have. The
 // price: a waiter is not woken, it looks again, at most some 50 microseconds later (plus the timer's slack), and there
@@ -32,21 +41,13 @@ class BackoffLock {
     constexpr unsigned kSpinAttempts = 5;
     constexpr unsigned kYieldAttempts = 25;
     if (attempt < kSpinAttempts) {
-      for (int i = 0; i < 20 && locked_.load(std::memory_order_relaxed); ++i) pause();
+      for (int i = 0; i < 20 && locked_.load(std::memory_order_relaxed); ++i) cpu_pause();
     } else if (attempt < kYieldAttempts) {
       sched_yield();
     } else {
       const timespec nap{0, 20'000 + static_cast<long>(attempt % 4) * 10'000};  // staggered: waiters fall out of step
       nanosleep(&nap, nullptr);
     }
-  }
-
-  static void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
   }
 
   std::atomic<bool> locked_{false};

@@ -38,7 +38,7 @@ Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, 
   std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options));
   // A crash during a removal leaves segments of a device that is not recorded any more.
   const auto devices = cache->cache_dev_->devices();
-  if (cache->cache_dev_->damaged_device_records() == 0) {
+  if (cache->cache_dev_->damaged_device_records() == 0 && !cache->cache_dev_->read_only()) {
     for (const auto& segment : cache->pool_.in_use()) {
       const bool known = std::any_of(devices.begin(), devices.end(), [&](const CacheDev::Device& device) {
         return device.record.device_id == segment.entry.device_id;
@@ -58,7 +58,7 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options)
       page_media_(cache_dev_->space().granularity() == Granularity::page),
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
-      free_target_(std::max(2U, pool_.total() / 32)),
+      ahead_(std::max(2U, pool_.total() / 32)),
       reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
       sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
       prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
@@ -69,7 +69,11 @@ Cache::~Cache() {
   for (const auto& device : devices()) device->stop();
   sync_.stop();
   sync_step();
-  (void)cache_dev_->close_clean();  // a failure leaves the cache device as after a crash
+  if (cache_dev_->read_only()) return;
+  for (const auto& device : devices()) {
+    if (!device->record_end().ok()) return;  // leaves the cache device as after a crash
+  }
+  (void)cache_dev_->close_clean();
 }
 
 std::vector<std::shared_ptr<CachedDevice>> Cache::devices() const {
@@ -79,16 +83,16 @@ std::vector<std::shared_ptr<CachedDevice>> Cache::devices() const {
 
 Result<std::shared_ptr<CachedDevice>> Cache::attach(const CacheDev::Device& device,
                                                     std::unique_ptr<BackingDev> backing) {
-  const bool serves = backing != nullptr;
   auto attached = std::make_shared<CachedDevice>(*this, device, std::move(backing));
   std::vector<SegmentPool::InUse> segments = pool_.in_use();
   std::erase_if(segments, [&](const auto& s) { return s.entry.device_id != device.record.device_id; });
   if (Status status = attached->replay(std::move(segments)); !status.ok()) return status;
-  if (serves) {
+  if (!cache_dev_->read_only()) {
     if (Status status = attached->settle(); !status.ok()) return status;
   }
   const std::lock_guard lock(devices_mutex_);
   devices_.push_back(attached);
+  reserve_.fetch_add(device.record.streams, std::memory_order_relaxed);
   if (started_) attached->start();
   return attached;
 }
@@ -127,6 +131,7 @@ Status Cache::remove(const std::shared_ptr<CachedDevice>& device) {
   Status status = device->release_segments();
   const std::lock_guard lock(devices_mutex_);
   std::erase(devices_, device);
+  reserve_.fetch_sub(device->stream_count(), std::memory_order_relaxed);
   return status;
 }
 
@@ -158,7 +163,7 @@ void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bo
 // Lets the writes that wait go on, first come first served, as long as there are free segments.
 bool Cache::wake_writers() {
   bool woke = false;
-  while (pool_.free_count() > 0) {
+  while (pool_.free_count() > reserve()) {
     Waiting next;
     {
       const std::lock_guard lock(waiting_mutex_);
@@ -288,6 +293,7 @@ CacheDevStats Cache::stats() const {
   s.segments_used = pool_.total() - pool_.free_count();
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
+  s.damaged_records = cache_dev_->damaged_device_records();
   std::uint64_t slots = 0;
   for (const auto& device : devices()) {
     slots += device->stored_bytes() / kBlockSize;
@@ -303,7 +309,7 @@ CacheDevStats Cache::stats() const {
 Result<std::uint64_t> count_dirty_bytes(std::unique_ptr<CacheDev> cache_dev) {
   auto cache = Cache::open(std::move(cache_dev), CacheOptions());
   if (!cache) return cache.status();
-  std::uint64_t dirty = 0;
+  std::uint64_t dirty = (*cache)->cache_dev().damaged_device_records();  // who knows
   for (const CacheDev::Device& device : (*cache)->cache_dev().devices()) {
     const auto attached = (*cache)->attach(device, nullptr);
     if (!attached) return attached.status();

@@ -62,10 +62,15 @@ class Cache {
   // How far a record goes before the write is acknowledged.
   Persist ack_persist() const { return ack_persist_; }
   bool page_media() const { return page_media_; }
-  bool short_of_space() const { return pool_.free_count() < free_target_; }
-  // Whether a write that did not queue may take a segment, or those that did come first.
-  bool may_take_segment(bool waited) const { return waited || waiting_.load(std::memory_order_relaxed) == 0; }
-  bool may_fill() const { return pool_.free_count() > 1 && waiting_.load(std::memory_order_relaxed) == 0; }
+  // Segments that only records which must not fail for lack of space may take: one for each stream (I2).
+  std::uint32_t reserve() const { return reserve_.load(std::memory_order_relaxed); }
+  bool short_of_space() const { return pool_.free_count() < reserve() + ahead_; }
+  // Whether a write may take a segment: one is free beyond the reserve, and no write that waited longer comes first.
+  bool may_take_segment(bool waited) const {
+    return pool_.free_count() > reserve() && (waited || waiting_.load(std::memory_order_relaxed) == 0);
+  }
+  // The same for what is only copied into the cache, or inside it.
+  bool may_fill() const { return pool_.free_count() > reserve() + 1 && waiting_.load(std::memory_order_relaxed) == 0; }
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
   // Ends the writes of `device` that wait for space.
   void fail_waiting(const CachedDevice* device);
@@ -98,7 +103,8 @@ class Cache {
   const bool page_media_;
   const Ack ack_;
   const Persist ack_persist_;
-  const std::uint32_t free_target_;
+  std::atomic<std::uint32_t> reserve_{0};
+  const std::uint32_t ahead_;  // segments that reclaim keeps free beyond the reserve
 
   mutable std::mutex devices_mutex_;
   std::vector<std::shared_ptr<CachedDevice>> devices_;

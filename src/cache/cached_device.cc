@@ -155,6 +155,7 @@ LogicDevStats CachedDevice::stats() const {
   s.dirty_bytes = dirty_bytes();
   for (const auto& stream : streams_) {
     s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
+    s.lost_bytes += stream->lost_blocks.load(std::memory_order_relaxed) * kBlockSize;
     s.writes += stream->writes.load(std::memory_order_relaxed);
     s.write_bytes += stream->write_bytes.load(std::memory_order_relaxed);
   }
@@ -171,7 +172,6 @@ LogicDevStats CachedDevice::stats() const {
   s.evicted_bytes = evicted_blocks_ * kBlockSize;
   s.relocated_bytes = relocated_blocks_ * kBlockSize;
   s.checksum_errors = checksum_errors_;
-  s.lost_bytes = lost_blocks_ * kBlockSize;
   s.epoch = epoch_;
   s.clean_epoch = clean_epoch_;
   return s;

@@ -50,6 +50,8 @@ class CachedDevice final : public LogicDev {
   // Makes what replay found durable, so that operations may begin.
   Status settle();
   void start();
+  // Tells the medium where the log ends, for the next recovery to compare. After stop(), and settle() before.
+  Status record_end() const;
   // Ends background work and every operation: what waits for space gets EIO. Further operations get EIO.
   void stop();
   // While set, writes and discards get EIO; what was acknowledged before can be drained for good.
@@ -86,6 +88,7 @@ class CachedDevice final : public LogicDev {
 
   void kick() { worker_.kick(); }
   std::uint32_t place() const { return place_; }
+  std::uint32_t stream_count() const { return static_cast<std::uint32_t>(streams_.size()); }
   std::uint32_t device_id() const { return device_id_; }
   // Whether it was given a backing: users see it.
   bool serves() const { return serves_; }
@@ -221,7 +224,7 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
-  std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0}, lost_blocks_{0};
+  std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0};
 
   Worker worker_;  // last: it runs on all of the above
 };

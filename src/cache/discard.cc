@@ -96,10 +96,11 @@ void CachedDevice::forget_blocks(Stream& stream, std::uint64_t begin, std::uint6
 
 // Takes a slot out of the index, if it is in it, and out of the counts.
 void CachedDevice::unlink(Stream& stream, SlotId slot) {
-  const bool dirty = cache_.slots().key(slot).dirty;
+  const SlotKey key = cache_.slots().key(slot);
   if (!stream.index.erase(slot)) return;
   bump(stream.cached_blocks, -std::uint64_t{1});
-  if (dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
+  if (key.type == SlotType::lost) bump(stream.lost_blocks, -std::uint64_t{1});
+  if (key.dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
 }
 
 }  // namespace pcache

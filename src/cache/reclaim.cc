@@ -76,7 +76,7 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
 // Appends a clean or lost block of the oldest segment again. Returns whether it did.
 bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
   if (stream.log.room() == 0) {
-    if (!cache_.may_fill()) return false;
+    if (key.type != SlotType::lost && !cache_.may_fill()) return false;  // a lost one may take from the reserve
     const auto room = stream.log.reserve();
     if (!room || *room == 0) return false;
   }

@@ -40,6 +40,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
     newest = std::max(newest, streams_[i]->log.last_epoch());
   }
 
+  std::uint64_t next_lsns = 0;
   std::set<std::uint64_t> dirty_epochs;
   for (std::uint32_t i = 0; i < streams_.size(); ++i) {
     Stream& stream = *streams_[i];
@@ -64,14 +65,19 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
         ++misplaced;
       }
     };
-    const std::vector<StreamLog::Hole> holes = stream.log.replay(blocks(), newest, visit);
+    const bool was_clean = cache_.cache_dev().was_clean();
+    const std::vector<StreamLog::Hole> holes = stream.log.replay(blocks(), newest, was_clean, visit);
+    next_lsns += stream.log.next_lsn();
     if (misplaced != 0) {
       damaged_records_ += misplaced;
       fail("key records of stream " + std::to_string(i) + " are of blocks that belong to another");
     }
     for (const StreamLog::Hole& hole : holes) {
-      torn_[i].push_back(hole);
-      if (hole.torn) continue;
+      if (hole.torn) {
+        torn_[i].push_back(hole);
+        continue;
+      }
+      // Not filled in: the next recovery has to see it too.
       damaged_records_ += hole.count;
       if (hole.next_epoch > clean) {
         fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
@@ -86,12 +92,25 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
     }
   }
 
+  if (const auto closed = cache_.cache_dev().closed_lsns(place_); closed && *closed > next_lsns) {
+    damaged_records_ += *closed - next_lsns;
+    fail(std::to_string(*closed - next_lsns) +
+         " key records at the end of the log are damaged: dirty data may be lost");
+  }
+
   const std::lock_guard lock(epoch_mutex_);
   for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, now_ms()});
   epoch_ = newest + 1;
   durable_epoch_ = newest;
   clean_epoch_ = newest_clean_epoch();
   return Status();
+}
+
+Status CachedDevice::record_end() const {
+  if (failed_) return Status();  // what is missing shall be missed again
+  std::uint64_t next_lsns = 0;
+  for (const auto& stream : streams_) next_lsns += stream->log.next_lsn();
+  return cache_.cache_dev().set_closed_lsns(place_, next_lsns);
 }
 
 // Persist order: what the log lacks is filled in and what was read is made durable before anything is appended.

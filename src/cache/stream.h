@@ -53,6 +53,7 @@ struct Stream {
 
   std::atomic<std::uint64_t> dirty_blocks{0};   // linked and dirty
   std::atomic<std::uint64_t> cached_blocks{0};  // linked
+  std::atomic<std::uint64_t> lost_blocks{0};    // linked, dirty once and unreadable
   std::atomic<std::uint64_t> stored_slots{0};   // ever appended, since opening
   std::atomic<std::uint64_t> writes{0};         // requests that began in this stream
   std::atomic<std::uint64_t> write_bytes{0};

@@ -228,6 +228,8 @@ void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& en
   if (dirty && !was_dirty) bump(stream.dirty_blocks, 1);
   if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
   if (old == kNoSlot) bump(stream.cached_blocks, 1);
+  if (old != kNoSlot && slots.key(old).type == SlotType::lost) bump(stream.lost_blocks, -std::uint64_t{1});
+  if (entry.type == RecordType::lost) bump(stream.lost_blocks, 1);
   if (!stream.zeros.empty()) stream.zeros.cut(entry.block, entry.block + 1);
   // A clean record says what the backing said.
   if (entry.type != RecordType::clean) overtake(stream, entry.block, entry.block + 1);

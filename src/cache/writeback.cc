@@ -256,7 +256,6 @@ bool CachedDevice::mark_lost(SlotId slot, std::uint64_t block) {
   if (!lsn) return false;
   bump(stream.stored_slots, 1);
   publish(stream, *lsn, entry, false);
-  lost_blocks_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 

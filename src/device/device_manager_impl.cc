@@ -51,7 +51,8 @@ Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOpt
     }
     for (const CacheDev::Device& device : devices) {
       const std::string name = device.record.name.data();
-      const bool taken = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.device->name() == name; });
+      const bool taken =
+          std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.device->name() == name; });
       if (taken) {
         return Status(Errc::invalid, "cache device " + path + " holds a logical device " + name +
                                          ", and so does another one of this mount; mount them separately");
@@ -104,7 +105,8 @@ Result<Cache*> DeviceManagerImpl::choose_cache(const std::string& label) const {
     if (caches_.size() == 1) return caches_.front().get();
     std::string labels;
     for (const auto& cache : caches_) labels += (labels.empty() ? "" : ", ") + cache->cache_dev().label();
-    return Status(Errc::invalid, "this mount has several cache devices (" + labels + "); choose one with --cache LABEL");
+    return Status(Errc::invalid,
+                  "this mount has several cache devices (" + labels + "); choose one with --cache LABEL");
   }
   for (const auto& cache : caches_) {
     if (cache->cache_dev().label() == label) return cache.get();
@@ -116,7 +118,8 @@ Status DeviceManagerImpl::check_backing_free(const std::string& path) const {
   const std::shared_lock lock(mutex_);
   for (const Entry& entry : entries_) {
     if (same_file(path, entry.device->backing_path())) {
-      return Status(Errc::busy, "backing device " + path + " is already attached as logical device " + entry.device->name());
+      return Status(Errc::busy,
+                    "backing device " + path + " is already attached as logical device " + entry.device->name());
     }
   }
   for (const auto& cache : caches_) {
@@ -167,7 +170,8 @@ Status DeviceManagerImpl::flush(const std::string& name) {
   const LogicDevStats stats = device.stats();
   if (stats.state == "failed") return Status(Errc::integrity, "logical device " + name + " failed: " + stats.detail);
   return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
-                                  ": " + format_size(stats.dirty_bytes) + " are only in the cache; see the log, then retry");
+                                  ": " + format_size(stats.dirty_bytes) +
+                                  " are only in the cache; see the log, then retry");
 }
 
 Status DeviceManagerImpl::remove(const std::string& name) {
@@ -197,8 +201,9 @@ Status DeviceManagerImpl::remove(const std::string& name) {
   device.refuse_writes(true);
   if (stats.state == "running" && device.drain(0) != 0) {
     device.refuse_writes(false);
-    return put_back(Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " +
-                                             name + "; it stays as it is"));
+    return put_back(Status(Errc::failed, "backing device " + stats.backing +
+                                             " did not take all data of logical device " + name +
+                                             "; it stays as it is"));
   }
   return entry->cache->remove(entry->device);
 }

@@ -36,7 +36,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Status check_backing_free(const std::string& path) const;
   Status attach(Cache& cache, const CacheDev::Device& device);
 
-  std::mutex change_mutex_;  // one change of what there is at a time; may be held during I/O
+  std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<std::unique_ptr<Cache>> caches_;
   std::vector<Entry> entries_;

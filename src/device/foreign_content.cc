@@ -43,7 +43,8 @@ Result<std::string> describe_content(int fd, const std::string& path) {
     blkid_probe_enable_superblocks(probe.get(), 1);
     if (blkid_do_fullprobe(probe.get()) == 0) {
       const char* type = nullptr;
-      if (blkid_probe_lookup_value(probe.get(), "TYPE", &type, nullptr) == 0) return std::string("a ") + type + " filesystem";
+      if (blkid_probe_lookup_value(probe.get(), "TYPE", &type, nullptr) == 0)
+        return std::string("a ") + type + " filesystem";
       if (blkid_probe_lookup_value(probe.get(), "PTTYPE", &type, nullptr) == 0) {
         return std::string("a ") + type + " partition table";
       }

@@ -23,7 +23,8 @@ namespace pcache {
 namespace {
 
 Status check_label(const std::string& label) {
-  if (label.size() > 63) return Status(Errc::invalid, "the label has " + std::to_string(label.size()) + " characters, 63 are allowed");
+  if (label.size() > 63)
+    return Status(Errc::invalid, "the label has " + std::to_string(label.size()) + " characters, 63 are allowed");
   for (const char c : label) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '.' && c != '-') {
       return Status(Errc::invalid, "label '" + label + "' contains '" + std::string(1, c) +
@@ -93,7 +94,8 @@ Status check_cache(const std::string& path, const FormatOptions& options, bool& 
   if (options.discard_dirty) return Status();
   auto cache_dev = CacheDev::open(std::move(*space));
   if (!cache_dev) {
-    return Status(Errc::dirty, path + " is a pcachefs cache device that cannot be read (" + cache_dev.status().message() +
+    return Status(Errc::dirty, path + " is a pcachefs cache device that cannot be read (" +
+                                   cache_dev.status().message() +
                                    ") and may hold dirty data; use --discard-dirty to give that up");
   }
   const auto dirty = count_dirty_bytes(std::move(*cache_dev));

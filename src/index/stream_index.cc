@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/backoff_lock.h"
+
 namespace pcache {
 namespace {
 
 constexpr std::uint32_t kFirstBuckets = 16;
 constexpr std::uint32_t kBucketsPerSlot = 2;  // a chain's second slot is another cache line to wait for
+constexpr std::size_t kMostBuckets = 0xffffffff;
 // A lookup without the lock may wander through chains that are being changed; no chain is this long.
 constexpr int kMaxSteps = 4096;
 
@@ -15,7 +18,7 @@ constexpr int kMaxSteps = 4096;
 
 StreamIndex::StreamIndex(SlotTable& slots)
     : slots_(slots),
-      heads_(std::max<std::size_t>(slots.size() * kBucketsPerSlot, kFirstBuckets)),
+      heads_(std::clamp<std::size_t>(slots.size() * kBucketsPerSlot, kFirstBuckets, kMostBuckets)),
       buckets_(kFirstBuckets) {}
 
 SlotId StreamIndex::find(std::uint64_t block) const {
@@ -29,7 +32,7 @@ StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
     Found found;
     found.version = version_.load(std::memory_order_acquire);
     if (found.version % 2 != 0) {
-      __builtin_ia32_pause();
+      cpu_pause();
       continue;
     }
     SlotId slot = head(bucket_of(block));

@@ -55,7 +55,7 @@ class StreamIndex {
     std::uint64_t mixed = block / kRun * 0x9e3779b97f4a7c15;
     mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93;
     const auto hash = static_cast<std::uint32_t>(mixed >> 32) ^ static_cast<std::uint32_t>(block % kRun);
-    const std::uint32_t mask = std::bit_ceil(buckets) - 1;
+    const auto mask = static_cast<std::uint32_t>(std::bit_ceil(std::uint64_t{buckets}) - 1);
     const std::uint32_t bucket = hash & mask;
     return bucket < buckets ? bucket : bucket & (mask >> 1);
   }

@@ -163,14 +163,15 @@ std::uint64_t StreamLog::last_epoch() const {
 }
 
 std::vector<StreamLog::Hole> StreamLog::replay(
-    std::uint64_t device_blocks, std::uint64_t newest_epoch,
+    std::uint64_t device_blocks, std::uint64_t newest_epoch, bool was_clean,
     const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit) {
-  const bool page_media = cache_dev_.space().granularity() == Granularity::page;
-  const auto unflushed = [&](std::uint64_t epoch) { return page_media && epoch + 1 >= newest_epoch; };
+  const bool may_be_unflushed = cache_dev_.space().granularity() == Granularity::page && !was_clean;
+  const auto unflushed = [&](std::uint64_t epoch) { return may_be_unflushed && epoch + 1 >= newest_epoch; };
   std::vector<Hole> holes;
   if (segments_.empty()) return holes;
 
   std::uint64_t expected = segments_.front().first_lsn;  // the slot after the last one read
+  std::size_t judged = 0;                                // holes that a later batch follows
   for (const Segment& segment : segments_) {
     for (std::uint32_t slot = 0; slot < slots_; ++slot) {
       KeyRecord record;
@@ -179,10 +180,11 @@ std::vector<StreamLog::Hole> StreamLog::replay(
                              record.count <= device_blocks - record.block && record.count <= 0xffffffff;
       if (record.type != RecordType::filler && !in_bounds) continue;
       if (has_payload(record.type) && unflushed(record.epoch) && !payload_intact(segment, slot, record)) continue;
-      if (record.lsn > expected) {
-        // A batch is durable before the next one starts, so only slots of this record's own batch can be torn.
-        const bool same_batch = record.lsn - std::min<std::uint64_t>(record.batch_pos, record.lsn) <= expected;
-        holes.push_back({expected, record.lsn - expected, same_batch || unflushed(record.epoch), record.epoch});
+      // A batch is durable before the next one starts: only the slots of the last batch can be torn.
+      const std::uint64_t batch = record.lsn - std::min<std::uint64_t>(record.batch_pos, record.lsn);
+      if (record.lsn > expected) holes.push_back({expected, record.lsn - expected, true, record.epoch});
+      for (; judged < holes.size() && batch >= holes[judged].first_lsn + holes[judged].count; ++judged) {
+        holes[judged].torn = unflushed(holes[judged].next_epoch);
       }
       expected = record.lsn + 1;
       next_lsn_ = expected;
@@ -192,7 +194,7 @@ std::vector<StreamLog::Hole> StreamLog::replay(
   // The head is the last segment, whatever of the ones before it never reached the medium.
   if (next_lsn_ < segments_.back().first_lsn) next_lsn_ = segments_.back().first_lsn;
   if (expected < segments_.back().first_lsn) {
-    holes.push_back({expected, segments_.back().first_lsn - expected, page_media, newest_epoch});
+    holes.push_back({expected, segments_.back().first_lsn - expected, may_be_unflushed, newest_epoch});
   }
   return holes;
 }

@@ -90,8 +90,7 @@ class StreamLog {
 
   // --- Recovery
 
-  // Takes over the segments that the table lists for this stream, in any order. Segments that no chain explains are
-  // left out and counted.
+  // Takes over the segments that the table lists for this stream, in any order.
   void adopt(std::vector<SegmentPool::InUse> segments);
 
   // Epoch of the last readable record, 0 when there is none.
@@ -100,8 +99,9 @@ class StreamLog {
   // Calls `visit` for every readable record in log order, and returns what was unreadable in between.
   // `device_blocks`: records that reach beyond are damaged. `newest_epoch`: of the logical device's all streams, by
   // last_epoch(); on page media records of that epoch and the one before count only if their payload is intact, and
-  // holes before them are torn: a flush that closes an epoch completes before the next but one begins.
-  std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch,
+  // holes before them are torn: a flush that closes an epoch completes before the next but one begins. `was_clean`: the
+  // cache device was closed in order, so that everything counts as flushed.
+  std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch, bool was_clean,
                            const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
 
   // Writes filler records into `holes` and makes them, and all of the log, durable: what was read once will be read

@@ -17,14 +17,14 @@ struct DeviceRecord {
   std::uint32_t device_id;  // 0: the place is free
   std::uint32_t streams;    // 1 to kMaxStreams
   std::uint64_t size_bytes;
-  std::array<char, 256> name;           // zero-terminated, as the next two
+  std::array<char, 256> name;  // zero-terminated, as the next two
   std::array<char, 136> backing_id;
   std::array<char, 3072> backing_path;
   std::array<std::uint8_t, 592> reserved;
 };
 static_assert(sizeof(DeviceRecord) == kMediaPage);
 
-// 64 bytes, written after each epoch that was written back.
+// 64 bytes, written after each epoch that was written back, and on closing.
 struct DeviceState {
   static constexpr std::uint32_t kMagic = 0x54434650;  // "PFCT"
 
@@ -32,16 +32,17 @@ struct DeviceState {
   std::uint64_t clean_epoch;  // the backing holds every epoch up to this one
   std::uint32_t device_id;
   std::uint32_t reserved32;
-  std::array<std::uint8_t, 24> reserved;
+  std::uint64_t closed_lsns;  // sum of the streams' next LSNs when the cache device was last closed in order
+  std::array<std::uint8_t, 16> reserved;
 };
 static_assert(sizeof(DeviceState) == kRecordSize);
 
 // Whether a record with a valid checksum makes sense: known number of streams, terminated non-empty texts, a size in
 // whole sectors.
 inline bool is_sane(const DeviceRecord& record) {
-  return record.streams >= 1 && record.streams <= kMaxStreams && record.size_bytes > 0 && record.size_bytes % 512 == 0 &&
-         record.name[0] != '\0' && record.name.back() == '\0' && record.backing_id.back() == '\0' &&
-         record.backing_path[0] != '\0' && record.backing_path.back() == '\0';
+  return record.streams >= 1 && record.streams <= kMaxStreams && record.size_bytes > 0 &&
+         record.size_bytes % 512 == 0 && record.name[0] != '\0' && record.name.back() == '\0' &&
+         record.backing_id.back() == '\0' && record.backing_path[0] != '\0' && record.backing_path.back() == '\0';
 }
 
 }  // namespace pcache

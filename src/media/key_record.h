@@ -20,7 +20,7 @@ enum class RecordType : std::uint8_t {
 struct KeyRecord {
   std::uint32_t crc;  // CRC-32C of the 60 bytes after it
   std::uint32_t cache_tag;
-  std::uint64_t lsn;  // position in the stream: the segment's first LSN + slot
+  std::uint64_t lsn;         // position in the stream: the segment's first LSN + slot
   std::uint64_t generation;  // of the segment
   std::uint64_t block;       // 4 KiB units of the logical device
   std::uint64_t epoch;

@@ -1,4 +1,5 @@
-// Where everything is on a cache device: areas, their offsets, and the geometry that follows from size and segment size.
+// Where everything is on a cache device: areas, their offsets, and the geometry that follows from size and segment
+// size.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +10,12 @@ namespace pcache {
 // The media format's version. A reader refuses a newer one.
 inline constexpr std::uint32_t kMediaVersion = 1;
 
-inline constexpr std::uint64_t kMediaPage = 4096;       // copies of one item are at least this far apart
-inline constexpr std::uint64_t kCellSize = 4096;        // one cached block
-inline constexpr std::uint64_t kRecordSize = 64;        // key record, segment entry, device state
-inline constexpr std::uint32_t kMaxDevices = 64;        // logical devices in one cache device
-inline constexpr std::uint32_t kMaxStreams = 8;         // key-log streams of one logical device
-inline constexpr std::uint64_t kSegmentAlign = 2 << 20; // the first segment; lets the mapping use huge pages
+inline constexpr std::uint64_t kMediaPage = 4096;        // copies of one item are at least this far apart
+inline constexpr std::uint64_t kCellSize = 4096;         // one cached block
+inline constexpr std::uint64_t kRecordSize = 64;         // key record, segment entry, device state
+inline constexpr std::uint32_t kMaxDevices = 64;         // logical devices in one cache device
+inline constexpr std::uint32_t kMaxStreams = 8;          // key-log streams of one logical device
+inline constexpr std::uint64_t kSegmentAlign = 2 << 20;  // the first segment; lets the mapping use huge pages
 inline constexpr std::uint64_t kMinSegmentSize = 256 << 10;
 inline constexpr std::uint64_t kMaxSegmentSize = 64 << 20;
 inline constexpr std::uint32_t kMinSegments = 8;
@@ -52,8 +53,8 @@ struct Geometry {
   std::uint64_t slot_count() const { return std::uint64_t{segment_count} * slots_per_segment; }
 };
 
-// The geometry of a device of `size_bytes` with segments of `segment_size` bytes (a power of two from kMinSegmentSize to
-// kMaxSegmentSize). Nothing when the segment size is not allowed or fewer than kMinSegments fit.
+// The geometry of a device of `size_bytes` with segments of `segment_size` bytes (a power of two from kMinSegmentSize
+// to kMaxSegmentSize). Nothing when the segment size is not allowed or fewer than kMinSegments fit.
 std::optional<Geometry> compute_geometry(std::uint64_t size_bytes, std::uint64_t segment_size);
 
 // The segment size to use when none is asked for: about 1/256 of the device, at least 1 MiB and at most 16 MiB; smaller

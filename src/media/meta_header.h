@@ -14,7 +14,7 @@ struct MetaHeader {
   std::uint32_t magic;      // which kind of item
   std::uint32_t cache_tag;  // which formatting of the cache device wrote it
   std::uint32_t reserved;
-  std::uint64_t sequence;   // grows with each update; the valid copy with the higher one counts
+  std::uint64_t sequence;  // grows with each update; the valid copy with the higher one counts
 };
 static_assert(sizeof(MetaHeader) == 24);
 

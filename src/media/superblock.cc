@@ -4,14 +4,15 @@
 
 namespace pcache {
 
-std::uint32_t cache_tag_of(const Superblock& superblock) { return crc32c(superblock.uuid.data(), superblock.uuid.size()); }
+std::uint32_t cache_tag_of(const Superblock& superblock) {
+  return crc32c(superblock.uuid.data(), superblock.uuid.size());
+}
 
 SuperblockCheck check_superblock(const Superblock& superblock) {
   if (superblock.signature != Superblock::kSignature) return SuperblockCheck::not_a_cache;
+  if (!is_valid(superblock, cache_tag_of(superblock))) return SuperblockCheck::damaged;
   if (superblock.version > kMediaVersion) return SuperblockCheck::newer_version;
-  if (!is_valid(superblock, cache_tag_of(superblock)) || superblock.version != kMediaVersion) {
-    return SuperblockCheck::damaged;
-  }
+  if (superblock.version != kMediaVersion) return SuperblockCheck::damaged;
   const auto geometry = compute_geometry(superblock.size_bytes, superblock.segment_size);
   const bool fits = geometry && geometry->segment_count == superblock.segment_count &&
                     geometry->slots_per_segment == superblock.slots_per_segment &&

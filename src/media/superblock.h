@@ -36,7 +36,8 @@ std::uint32_t cache_tag_of(const Superblock& superblock);
 
 enum class SuperblockCheck { ok, not_a_cache, newer_version, damaged };
 
-// Judges one copy on its own: signature, version, checksum, and that its numbers fit each other (not the device's size).
+// Judges one copy on its own: signature, version, checksum, and that its numbers fit each other (not the device's
+// size).
 SuperblockCheck check_superblock(const Superblock& superblock);
 
 std::string uuid_text(const std::array<std::uint8_t, 16>& uuid);

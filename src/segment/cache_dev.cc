@@ -56,48 +56,59 @@ Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
   return store_dual(space, kSuperblockSlot, cache_tag_of(superblock), superblock);
 }
 
-Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> space) {
+Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> space, Access access) {
   const std::string& path = space->path();
   if (space->size() < 2 * kMediaPage) return Status(Errc::integrity, path + " is too small to be a cache device");
   std::optional<Superblock> best;
-  bool has_signature = false;
+  std::uint32_t newer_version = 0;
+  bool damaged = false;
   for (const std::uint64_t offset : {kSuperblockSlot.first, kSuperblockSlot.second}) {
     Superblock copy;
-    if (!space->read(offset, &copy, sizeof copy)) continue;
+    if (!space->read(offset, &copy, sizeof copy)) {
+      damaged = true;
+      continue;
+    }
     switch (check_superblock(copy)) {
       case SuperblockCheck::newer_version:
-        return Status(Errc::invalid, path + " has media format version " + std::to_string(copy.version) +
-                                         ", this pcachefs knows up to " + std::to_string(kMediaVersion) +
-                                         "; use a newer pcachefs");
+        newer_version = copy.version;
+        break;
       case SuperblockCheck::ok:
         if (!best || copy.header.sequence > best->header.sequence) best = copy;
         break;
       case SuperblockCheck::damaged:
-        has_signature = true;
+        damaged = true;
         break;
       case SuperblockCheck::not_a_cache:
         break;
     }
   }
+  if (newer_version != 0) {
+    return Status(Errc::invalid, path + " has media format version " + std::to_string(newer_version) +
+                                     ", this pcachefs knows up to " + std::to_string(kMediaVersion) +
+                                     "; use a newer pcachefs");
+  }
   if (!best) {
-    return Status(Errc::integrity, has_signature
-                                       ? path + ": both copies of the superblock are damaged"
-                                       : path + " is not a pcachefs cache device; make one with pcachefs format");
+    return Status(Errc::integrity, damaged ? path + ": both copies of the superblock are damaged"
+                                           : path + " is not a pcachefs cache device; make one with pcachefs format");
   }
   if (best->size_bytes > space->size()) {
     return Status(Errc::integrity, path + " was truncated: it had " + std::to_string(best->size_bytes) +
-                                       " bytes when it was formatted and has " + std::to_string(space->size()) + " now");
+                                       " bytes when it was formatted and has " + std::to_string(space->size()) +
+                                       " now");
   }
   const auto geometry = compute_geometry(best->size_bytes, best->segment_size);
-  std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), *best, *geometry));
+  std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
+  if (access == Access::inspect) return cache_dev;
   cache_dev->superblock_.clean = 0;
   if (Status status = cache_dev->store_superblock(); !status.ok()) return status;
   return cache_dev;
 }
 
-CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, const Superblock& superblock, const Geometry& geometry)
+CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock,
+                   const Geometry& geometry)
     : space_(std::move(space)),
+      access_(access),
       geometry_(geometry),
       tag_(cache_tag_of(superblock)),
       was_clean_(superblock.clean != 0),
@@ -108,15 +119,14 @@ void CacheDev::load_devices() {
     const auto record = load_dual<DeviceRecord>(*space_, record_slot(place), tag_);
     if (record && (record->device_id == 0 || is_sane(*record))) {
       records_[place] = *record;
-    } else if (record || !is_blank<DeviceRecord>(*space_, record_slot(place).first) ||
-               !is_blank<DeviceRecord>(*space_, record_slot(place).second)) {
+    } else if (record || !is_blank<DeviceRecord>(*space_, record_slot(place).second)) {
+      // A blank second copy: a crash within the very first update may have torn the first one.
       unusable_[place] = true;
       ++damaged_device_records_;
     }
     const auto state = load_dual<DeviceState>(*space_, state_slot(place), tag_);
     if (state) states_[place] = *state;
-    state_lost_[place] = records_[place].device_id != 0 &&
-                         (!state || state->device_id != records_[place].device_id);
+    state_lost_[place] = records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id);
     superblock_.next_device_id = std::max(superblock_.next_device_id, records_[place].device_id + 1);
   }
 }
@@ -124,6 +134,7 @@ void CacheDev::load_devices() {
 Status CacheDev::store_superblock() { return store_dual(*space_, kSuperblockSlot, tag_, superblock_); }
 
 Status CacheDev::close_clean() {
+  if (read_only()) return Status();
   const std::lock_guard lock(mutex_);
   if (Status status = space_->persist(0, space_->size()); !status.ok()) return status;
   superblock_.clean = 1;
@@ -149,6 +160,7 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
     DeviceState& state = states_[place];
     state.device_id = record.device_id;
     state.clean_epoch = 0;
+    state.closed_lsns = 0;
     if (Status status = store_dual(*space_, state_slot(place), tag_, state); !status.ok()) return status;
     state_lost_[place] = false;
 
@@ -183,6 +195,21 @@ Status CacheDev::set_clean_epoch(std::uint32_t place, std::uint64_t epoch) {
   const std::lock_guard lock(mutex_);
   DeviceState state = states_[place];
   state.clean_epoch = epoch;
+  const Status status = store_dual(*space_, state_slot(place), tag_, state);
+  if (status.ok()) states_[place] = state;
+  return status;
+}
+
+std::optional<std::uint64_t> CacheDev::closed_lsns(std::uint32_t place) const {
+  const std::lock_guard lock(mutex_);
+  if (!was_clean_ || state_lost_[place]) return std::nullopt;
+  return states_[place].closed_lsns;
+}
+
+Status CacheDev::set_closed_lsns(std::uint32_t place, std::uint64_t sum) {
+  const std::lock_guard lock(mutex_);
+  DeviceState state = states_[place];
+  state.closed_lsns = sum;
   const Status status = store_dual(*space_, state_slot(place), tag_, state);
   if (status.ok()) states_[place] = state;
   return status;

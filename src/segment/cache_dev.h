@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,12 +32,16 @@ class CacheDev {
   // Errors: invalid (too small, bad segment size), failed.
   static Status format(PmemSpace& space, const FormatParams& params);
 
-  // Takes over `space`. Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid
-  // (a newer version).
-  static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space);
+  enum class Access { use, inspect };
 
-  // Marks the cache device as closed in order. Nothing may be written afterwards.
+  // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it.
+  // Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid (a newer version).
+  static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space, Access access = Access::use);
+
+  // Marks the cache device as closed in order, after set_closed() of its devices. Nothing may be written afterwards.
+  // Nothing is done where it was only inspected.
   Status close_clean();
+  bool read_only() const { return access_ == Access::inspect; }
 
   PmemSpace& space() { return *space_; }
   const PmemSpace& space() const { return *space_; }
@@ -66,14 +71,20 @@ class CacheDev {
   // Durable on return.
   Status set_clean_epoch(std::uint32_t place, std::uint64_t epoch);
 
+  // The sum of the LSNs that the streams of the device at `place` were to write next when the cache device was closed
+  // in order: a log that ends before was damaged at its end. Nothing after a crash.
+  std::optional<std::uint64_t> closed_lsns(std::uint32_t place) const;
+  Status set_closed_lsns(std::uint32_t place, std::uint64_t sum);
+
  private:
-  CacheDev(std::unique_ptr<PmemSpace> space, const Superblock& superblock, const Geometry& geometry);
+  CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
   Status store_superblock();
   void load_devices();
   DualSlot record_slot(std::uint32_t place) const;
   DualSlot state_slot(std::uint32_t place) const;
 
   std::unique_ptr<PmemSpace> space_;
+  const Access access_;
   Geometry geometry_;
   std::uint32_t tag_;
   bool was_clean_;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "media/meta_header.h"
 #include "pcache/pmem_space.h"
@@ -31,6 +32,8 @@ template <typename T>
 std::optional<T> load_dual(const PmemSpace& space, DualSlot slot, std::uint32_t cache_tag) {
   std::optional<T> best;
   for (const std::uint64_t offset : {slot.first, slot.second}) {
+    MetaHeader header;  // alone at first: most places of a table were never used
+    if (!space.read(offset, &header, sizeof header) || header.magic != T::kMagic) continue;
     T copy;
     if (!space.read(offset, &copy, sizeof copy) || !is_valid(copy, cache_tag)) continue;
     if (!best || copy.header.sequence > best->header.sequence) best = copy;
@@ -38,10 +41,16 @@ std::optional<T> load_dual(const PmemSpace& space, DualSlot slot, std::uint32_t 
   return best;
 }
 
-// Persist order: first copy, fence, second copy, fence. A crash in between leaves one valid copy, old or new; a later
-// update writes both again. `item` gets the next sequence number and its checksum. Not synchronised per item.
+// Persist order: the copy that is older or not valid, fence, the other copy, fence. A crash at any point leaves the old
+// item or the new one, also where an earlier crash, or damage, left only one good copy: that one is written last.
+// `item` gets the next sequence number and its checksum. Not synchronised per item.
 template <typename T>
 Status store_dual(PmemSpace& space, DualSlot slot, std::uint32_t cache_tag, T& item) {
+  const auto stored_sequence = [&](std::uint64_t offset) -> std::uint64_t {
+    T copy;
+    return space.read(offset, &copy, sizeof copy) && is_valid(copy, cache_tag) ? copy.header.sequence : 0;
+  };
+  if (stored_sequence(slot.first) > stored_sequence(slot.second)) std::swap(slot.first, slot.second);
   ++item.header.sequence;
   seal(item, cache_tag);
   for (const std::uint64_t offset : {slot.first, slot.second}) {

@@ -15,8 +15,8 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
       if (entry->state == SegmentState::free) free_.push_back(id);
       continue;
     }
-    // Never used since format: blank. A crash within the very first update may have torn the first copy while the second
-    // is blank still.
+    // Never used since format: blank. A crash within the very first update may have torn the first copy while the
+    // second is blank still.
     if (!entry && is_blank<SegmentEntry>(space, entry_slot(id).second)) {
       free_.push_back(id);
     } else {

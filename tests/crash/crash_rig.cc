@@ -43,7 +43,9 @@ CrashRig::CrashRig(const CrashShape& shape, std::uint64_t seed, CrashCounts& cou
     latest_[sector] = value_at(content.data());
   }
   backing_->durable = backing_->current;
-  engine_ = open(image_, backing_);
+  may_be_absent_ = true;
+  engine_ = open(image_, backing_, nullptr);
+  may_be_absent_ = false;
   boundary();
   settle_all();
   // A third is cached clean, a third dirty and flushed, a third not cached.
@@ -51,17 +53,22 @@ CrashRig::CrashRig(const CrashShape& shape, std::uint64_t seed, CrashCounts& cou
   read(0, third);
   write(third, third);
   flush();
-  attach_hooks();
   scratch_ = CrashImage(image_);
   exploring_ = false;
 }
 
 CrashRig::~CrashRig() { exploring_ = true; }
 
-CrashRig::Engine CrashRig::open(CrashImage& image, const std::shared_ptr<BackingImage>& backing) {
+CrashRig::Engine CrashRig::open(CrashImage& image, const std::shared_ptr<BackingImage>& backing,
+                                const std::function<void(const CrashSpace&)>& on_fence) {
   Engine engine;
   auto space = std::make_unique<CrashSpace>(image, shape_.granularity);
   engine.space = space.get();
+  if (&image == &image_) {
+    engine_.space = space.get();
+    attach_hooks();
+  }
+  if (on_fence) space->on_fence = [&on_fence, at = space.get()] { on_fence(*at); };
   auto cache_dev = CacheDev::open(std::move(space));
   if (!cache_dev) {
     fail("the cache device does not open: " + cache_dev.status().message());
@@ -75,14 +82,14 @@ CrashRig::Engine CrashRig::open(CrashImage& image, const std::shared_ptr<Backing
     return engine;
   }
   engine.cache = std::move(*cache);
-  auto backing_dev = std::make_unique<FakeBackingDev>(backing);
-  engine.backing = backing_dev.get();
   const auto held = engine.cache->cache_dev().devices();
-  if (held.empty() && !exploring_) {
+  if (held.empty() && !may_be_absent_) {
     fail("the logical device is not there any more");
     return engine;
   }
-  if (held.empty() && removing_) return engine;
+  auto backing_dev = std::make_unique<FakeBackingDev>(backing);
+  engine.backing = backing_dev.get();
+  if (&image == &image_) backing_dev->on_write = [this](std::uint64_t, std::uint64_t) { explore(); };
   auto device = held.empty() ? engine.cache->add("dev", std::move(backing_dev))
                              : engine.cache->attach(held.front(), std::move(backing_dev));
   if (!device) {
@@ -90,6 +97,7 @@ CrashRig::Engine CrashRig::open(CrashImage& image, const std::shared_ptr<Backing
     return engine;
   }
   engine.device = std::move(*device);
+  if (on_fence) engine.space->on_fence = nullptr;
   if (engine.device->failed()) fail("the logical device is failed: " + engine.device->stats().detail);
   return engine;
 }
@@ -99,7 +107,6 @@ void CrashRig::attach_hooks() {
   engine_.space->on_durable = [this](std::size_t offset, std::span<const std::byte> content) {
     scratch_.store(offset, content.data(), content.size());
   };
-  if (engine_.backing != nullptr) engine_.backing->on_write = [this](std::uint64_t, std::uint64_t) { explore(); };
 }
 
 void CrashRig::fail(const std::string& what) {
@@ -237,9 +244,8 @@ void CrashRig::reopen() {
   engine_.device.reset();
   engine_.cache.reset();
   settle_all();
-  engine_ = open(image_, backing_);
+  engine_ = open(image_, backing_, nullptr);
   if (!failure_.empty()) return;
-  attach_hooks();
   boundary();
   read(0, shape_.device_bytes);
 }
@@ -263,9 +269,8 @@ void CrashRig::kill() {
     settle_all();
   }
   boundary();
-  engine_ = open(image_, backing_);
+  engine_ = open(image_, backing_, nullptr);
   if (!failure_.empty()) return;
-  attach_hooks();
   settle_all();
   boundary();
   read(0, shape_.device_bytes);
@@ -274,17 +279,17 @@ void CrashRig::kill() {
 void CrashRig::remove() {
   if (!failure_.empty()) return;
   drain();
-  removing_ = true;
+  may_be_absent_ = true;
   if (Status status = engine_.cache->remove(engine_.device); !status.ok()) fail("remove: " + status.message());
   engine_.device.reset();
   if (!failure_.empty()) return;
   auto backing_dev = std::make_unique<FakeBackingDev>(backing_);
   engine_.backing = backing_dev.get();
+  backing_dev->on_write = [this](std::uint64_t, std::uint64_t) { explore(); };
   auto added = engine_.cache->add("dev", std::move(backing_dev));
   if (!added) return fail("add: " + added.status().message());
   engine_.device = std::move(*added);
-  removing_ = false;
-  attach_hooks();
+  may_be_absent_ = false;
 }
 
 // --- Cuts
@@ -321,14 +326,14 @@ void CrashRig::recover_from(const std::vector<CrashSpace::Patch>& patches) {
   ++counts_.distinct;
   scratch_.mark();
   for (const auto& patch : patches) scratch_.store(patch.offset, patch.content.data(), patch.content.size());
-  check_recovered(scratch_, backing_after_cut(), counts_.states % shape_.recut_every == 0,
+  check_recovered(scratch_, backing_after_cut(*backing_), possible_, counts_.states % shape_.recut_every == 0,
                   counts_.states % shape_.work_every == 0);
   scratch_.roll_back();
 }
 
 // The backing after a cut: what it was told to flush, and of the rest any sectors.
-std::shared_ptr<BackingImage> CrashRig::backing_after_cut() {
-  auto image = std::make_shared<BackingImage>(*backing_);
+std::shared_ptr<BackingImage> CrashRig::backing_after_cut(const BackingImage& backing) {
+  auto image = std::make_shared<BackingImage>(backing);
   for (std::size_t at = 0; at < image->durable.size(); at += 512) {
     if (std::memcmp(&image->durable[at], &image->current[at], 512) != 0 && below(2) == 0) {
       std::memcpy(&image->durable[at], &image->current[at], 512);
@@ -338,68 +343,63 @@ std::shared_ptr<BackingImage> CrashRig::backing_after_cut() {
   return image;
 }
 
-void CrashRig::check_recovered(CrashImage& image, const std::shared_ptr<BackingImage>& backing, bool cut_recovery,
-                               bool work) {
-  // A cut of the recovery leaves a state too; it is recovered from afterwards.
-  std::vector<std::pair<CrashImage, std::shared_ptr<BackingImage>>> cut_again;
-  Engine engine;
-  {
-    auto hooked = [&](CrashSpace& space) {
-      if (!cut_recovery) return;
-      space.on_fence = [&] {
-        if (cut_again.size() >= 4) return;
-        CrashImage left(image);
-        for (const auto& [offset, pending] : space.pending()) {
-          left.store(offset, pending.versions.front().data(), pending.versions.front().size());
-        }
-        for (const auto& patch : space.tear(random_))
-          left.store(patch.offset, patch.content.data(), patch.content.size());
-        cut_again.emplace_back(std::move(left), std::make_shared<BackingImage>(*backing));
-      };
-    };
-    auto space = std::make_unique<CrashSpace>(image, shape_.granularity);
-    engine.space = space.get();
-    hooked(*space);
-    auto cache_dev = CacheDev::open(std::move(space));
-    if (!cache_dev) return fail("the cache device does not open: " + cache_dev.status().message());
-    CacheOptions options;
-    options.ack = shape_.ack;
-    auto cache = Cache::open(std::move(*cache_dev), options);
-    if (!cache) return fail("the cache does not open: " + cache.status().message());
-    engine.cache = std::move(*cache);
-    const auto held = engine.cache->cache_dev().devices();
-    if (held.empty() && !removing_) return fail("the logical device is not there any more");
-    auto backing_dev = std::make_unique<FakeBackingDev>(backing);
-    engine.backing = backing_dev.get();
-    auto device = held.empty() ? engine.cache->add("dev", std::move(backing_dev))
-                               : engine.cache->attach(held.front(), std::move(backing_dev));
-    if (!device) return fail("the logical device does not come up: " + device.status().message());
-    engine.device = std::move(*device);
-    engine.space->on_fence = nullptr;
+CrashRig::Cut CrashRig::cut_now(const CrashSpace& space, const BackingImage& backing,
+                                const std::vector<Values>& possible) {
+  Cut cut{space.image(), backing_after_cut(backing), possible};
+  for (const auto& [offset, pending] : space.pending()) {
+    cut.image.store(offset, pending.versions.front().data(), pending.versions.front().size());
   }
-  if (engine.device->failed()) return fail("the logical device is failed: " + engine.device->stats().detail);
+  for (const auto& patch : space.tear(random_))
+    cut.image.store(patch.offset, patch.content.data(), patch.content.size());
+  return cut;
+}
+
+void CrashRig::check_recovered(CrashImage& image, const std::shared_ptr<BackingImage>& backing,
+                               const std::vector<Values>& possible, bool cut_recovery, bool work) {
+  std::vector<Cut> cuts;  // of the recovery; recovered from afterwards
+  const auto cut = [&](const CrashSpace& space) {
+    constexpr std::size_t kMost = 4;
+    if (cuts.size() < kMost) cuts.push_back(cut_now(space, *backing, possible));
+  };
+  Engine engine = open(image, backing, cut_recovery ? std::function<void(const CrashSpace&)>(cut) : nullptr);
+  if (!failure_.empty()) return;
   const auto found = read_all(engine);
   if (!found) return;
-  check_possible(*found);
+  check_possible(*found, possible);
   if (work && failure_.empty()) go_on_working(engine, image, backing, *found);
   engine.device.reset();
   engine.cache.reset();
-  for (auto& [left, left_backing] : cut_again) {
+  recover_again(cuts);
+}
+
+void CrashRig::recover_again(std::vector<Cut>& cuts) {
+  for (Cut& cut : cuts) {
     if (!failure_.empty()) return;
     ++counts_.states;
     ++counts_.distinct;
-    ++counts_.recovery_cuts;
-    check_recovered(left, left_backing, false, false);
+    ++counts_.second_cuts;
+    check_recovered(cut.image, cut.backing, cut.possible, false, false);
   }
 }
 
-// After a recovery everything works, and what it found is found again.
+// After a recovery everything works, what it found is found again, and the power may go once more.
 void CrashRig::go_on_working(Engine& engine, CrashImage& image, const std::shared_ptr<BackingImage>& backing,
                              Values values) {
+  std::vector<Cut> cuts;
+  std::vector<Values> possible(sectors());
+  for (std::uint64_t sector = 0; sector < sectors(); ++sector) possible[sector] = {values[sector]};
+  engine.space->on_fence = [&] {
+    constexpr std::uint64_t kOneOf = 16;
+    if (below(kOneOf) == 0) cuts.push_back(cut_now(*engine.space, *backing, possible));
+  };
   for (int i = 0; i < 4; ++i) {
     const std::uint64_t first = below(sectors());
     const std::uint64_t count = std::min<std::uint64_t>(1 + below(24), sectors() - first);
     const auto content = below(4) == 0 ? std::vector<std::byte>(count * 512) : new_content(count * 512);
+    for (std::uint64_t sector = 0; sector < count; ++sector) {
+      values[first + sector] = value_at(&content[sector * 512]);
+      possible[first + sector].push_back(values[first + sector]);
+    }
     Outcome outcome;
     if (value_at(content.data()) == 0) {
       engine.device->discard(first * 512, content.size(), outcome.completion());
@@ -407,13 +407,20 @@ void CrashRig::go_on_working(Engine& engine, CrashImage& image, const std::share
       engine.device->write(first * 512, content, outcome.completion());
     }
     if (!outcome.done || outcome.error != 0) return fail("after the recovery an operation fails");
-    for (std::uint64_t sector = 0; sector < count; ++sector) values[first + sector] = value_at(&content[sector * 512]);
+    if (durable_when_acknowledged()) {
+      for (std::uint64_t sector = first; sector < first + count; ++sector) possible[sector] = {values[sector]};
+    }
+    if (below(2) == 0) {
+      if (!engine.cache->commit({engine.device.get()}).ok()) return fail("after the recovery a commit fails");
+      engine.device->writeback_step();
+    }
   }
+  engine.space->on_fence = nullptr;
   if (read_all(engine) != values) return fail("after the recovery a read returns old data");
   engine.device.reset();
   engine.cache.reset();
-  Engine again = open(image, backing);
-  if (!failure_.empty() || !again.device) return fail("after the recovery and a clean shutdown it does not open");
+  Engine again = open(image, backing, nullptr);
+  if (!failure_.empty()) return;
   if (read_all(again) != values) return fail("after the recovery and a clean shutdown data is missing");
   if (again.device->drain(0) != 0) return fail("after the recovery a drain fails");
   for (std::uint64_t sector = 0; sector < sectors(); ++sector) {
@@ -421,6 +428,7 @@ void CrashRig::go_on_working(Engine& engine, CrashImage& image, const std::share
       return fail("after the recovery and a drain the backing lacks sector " + std::to_string(sector));
     }
   }
+  recover_again(cuts);
 }
 
 std::optional<CrashRig::Values> CrashRig::read_all(Engine& engine) {
@@ -440,11 +448,11 @@ std::optional<CrashRig::Values> CrashRig::read_all(Engine& engine) {
   return values;
 }
 
-void CrashRig::check_possible(const Values& found) {
+void CrashRig::check_possible(const Values& found, const std::vector<Values>& possible) {
   for (std::uint64_t sector = 0; sector < sectors(); ++sector) {
-    const Values& possible = possible_[sector];
-    if (std::find(possible.begin(), possible.end(), found[sector]) == possible.end()) {
-      return fail("sector " + std::to_string(sector) + " is none of its " + std::to_string(possible.size()) +
+    const Values& values = possible[sector];
+    if (std::find(values.begin(), values.end(), found[sector]) == values.end()) {
+      return fail("sector " + std::to_string(sector) + " is none of its " + std::to_string(values.size()) +
                   " possible values");
     }
   }

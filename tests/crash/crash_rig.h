@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -26,15 +27,15 @@ struct CrashShape {
   std::uint32_t exhaustive_units = 5;            // all subsets of so many pending units are tried
   std::uint32_t torn_states = 2;                 // and so many torn ones of any number of units
   std::uint32_t work_every = 8;                  // each so many-th recovery goes on to work and to be opened again
-  std::uint32_t recut_every = 16;                // each so many-th recovery is cut itself
+  std::uint32_t recut_every = 32;                // each so many-th recovery is cut itself
 };
 
 // What was tried; the sum over all rigs of a test is what it reports.
 struct CrashCounts {
-  std::uint64_t fences = 0;         // moments at which the power may go
-  std::uint64_t states = 0;         // cut states recovered from
-  std::uint64_t distinct = 0;       // of these, different from all others of their rig
-  std::uint64_t recovery_cuts = 0;  // of these, cuts of a recovery
+  std::uint64_t fences = 0;       // moments at which the power may go
+  std::uint64_t states = 0;       // cut states recovered from
+  std::uint64_t distinct = 0;     // of these, different from all others of their rig
+  std::uint64_t second_cuts = 0;  // of these, cuts of a recovery or of the work after it
 };
 
 class CrashRig {
@@ -74,18 +75,29 @@ class CrashRig {
     FakeBackingDev* backing = nullptr;
   };
 
-  Engine open(CrashImage& image, const std::shared_ptr<BackingImage>& backing);
+  // `on_fence`: called at each fence while it opens; may be empty.
+  Engine open(CrashImage& image, const std::shared_ptr<BackingImage>& backing,
+              const std::function<void(const CrashSpace&)>& on_fence);
   void attach_hooks();
   void fail(const std::string& what);
 
   void explore();
   void recover_from(const std::vector<CrashSpace::Patch>& patches);
-  void check_recovered(CrashImage& image, const std::shared_ptr<BackingImage>& backing, bool cut_recovery, bool work);
+  // What a cut left, and what the oracle then allows.
+  struct Cut {
+    CrashImage image;
+    std::shared_ptr<BackingImage> backing;
+    std::vector<Values> possible;
+  };
+  Cut cut_now(const CrashSpace& space, const BackingImage& backing, const std::vector<Values>& possible);
+  void check_recovered(CrashImage& image, const std::shared_ptr<BackingImage>& backing,
+                       const std::vector<Values>& possible, bool cut_recovery, bool work);
+  void recover_again(std::vector<Cut>& cuts);
   void go_on_working(Engine& engine, CrashImage& image, const std::shared_ptr<BackingImage>& backing, Values values);
   std::optional<Values> read_all(Engine& engine);
-  void check_possible(const Values& found);
+  void check_possible(const Values& found, const std::vector<Values>& possible);
   void check_backing();
-  std::shared_ptr<BackingImage> backing_after_cut();
+  std::shared_ptr<BackingImage> backing_after_cut(const BackingImage& backing);
 
   std::uint64_t sectors() const { return shape_.device_bytes / 512; }
   std::uint64_t below(std::uint64_t limit) { return random_() % limit; }
@@ -109,7 +121,7 @@ class CrashRig {
   std::shared_ptr<BackingImage> backing_;
   Engine engine_;
   bool exploring_ = false;
-  bool removing_ = false;  // the device may be gone
+  bool may_be_absent_ = false;  // the logical device is being added or removed
 
   std::uint64_t next_value_ = 1;
   Values latest_;                                 // what a read has to return

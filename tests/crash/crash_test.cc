@@ -58,9 +58,9 @@ class CrashTest : public testing::TestWithParam<CrashShape> {
  protected:
   void TearDown() override {
     RecordProperty("cut_states", std::to_string(counts_.distinct));
-    std::printf("%s: %llu moments, %llu distinct cut states, %llu of them cuts of a recovery\n",
+    std::printf("%s: %llu moments, %llu distinct cut states, %llu of them second cuts\n",
                 testing::UnitTest::GetInstance()->current_test_info()->name(), 0ULL + counts_.fences,
-                0ULL + counts_.distinct, 0ULL + counts_.recovery_cuts);
+                0ULL + counts_.distinct, 0ULL + counts_.second_cuts);
   }
 
   void run(const std::vector<std::size_t>& sequence, std::uint64_t seed) {

@@ -74,6 +74,7 @@ class CrashSpace final : public PmemSpace {
   // Called after a unit became durable.
   std::function<void(std::size_t offset, std::span<const std::byte> content)> on_durable;
 
+  const CrashImage& image() const { return image_; }
   std::size_t unit() const { return unit_; }
   const std::map<std::size_t, Pending>& pending() const { return pending_; }
 

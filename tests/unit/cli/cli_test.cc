@@ -1,0 +1,287 @@
+#include "cli/cli.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "control/control_server.h"
+#include "control/version.h"
+#include "tests/unit/control/fake_manager.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+class CliTest : public testing::Test {
+ protected:
+  // Runs the command line, and keeps what it printed.
+  int run(std::vector<std::string> words) {
+    words.insert(words.begin(), "pcachefs");
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    const int code = run_cli(static_cast<int>(argv.size()), argv.data(), actions_);
+    out_ = testing::internal::GetCapturedStdout();
+    err_ = testing::internal::GetCapturedStderr();
+    return code;
+  }
+
+  // One line that says who is talking.
+  bool is_one_line_of_error() const {
+    return out_.empty() && err_.starts_with("pcachefs: ") && std::count(err_.begin(), err_.end(), '\n') == 1 &&
+           err_.back() == '\n' && err_.size() > sizeof "pcachefs: \n";
+  }
+  std::string printed() const { return "stdout: " + out_ + "\nstderr: " + err_; }
+
+  std::unique_ptr<ControlServer> serve(const std::string& mount, FakeManager& manager) {
+    auto server = ControlServer::start(mount, manager, [] {});
+    EXPECT_TRUE(server.ok()) << server.status().message();
+    return server.ok() ? std::move(*server) : nullptr;
+  }
+
+  struct Formatted {
+    std::string path;
+    FormatOptions options;
+  };
+  RunDir run_dir_;
+  FakeManager manager_;
+  Status outcome_;
+  std::vector<Formatted> formatted_;
+  std::vector<MountArgs> mounted_;
+  CliActions actions_{[this](const std::string& path, const FormatOptions& options) {
+                        formatted_.push_back({path, options});
+                        return outcome_;
+                      },
+                      [this](const MountArgs& args) {
+                        mounted_.push_back(args);
+                        return outcome_;
+                      }};
+  std::string out_;
+  std::string err_;
+};
+
+TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
+  const std::vector<std::string> bad[] = {
+      {},
+      {"bogus"},
+      {"--bogus", "version"},
+      {"version", "extra"},
+      {"format"},
+      {"format", "/c", "extra"},
+      {"format", "/c", "--bogus"},
+      {"format", "/c", "--size"},
+      {"format", "/c", "--force=maybe"},
+      {"mount"},
+      {"mount", "/m", "--cache"},
+      {"mount", "/m", "-o"},
+      {"mount", "/m", "-o", "bogus"},
+      {"mount", "/m", "-o", "ack=never"},
+      {"mount", "/m", "-x"},
+      {"add"},
+      {"add", "d"},
+      {"add", "d", "/b", "extra"},
+      {"remove"},
+      {"flush"},
+      {"status", "d", "extra"},
+      {"status", "--xml"},
+      {"umount"},
+      {"version", "--mount"},
+      {"format", "/c", "mount", "/m"},
+  };
+  for (const auto& words : bad) {
+    EXPECT_EQ(run(words), 2) << testing::PrintToString(words);
+    EXPECT_TRUE(is_one_line_of_error()) << testing::PrintToString(words) << "\n" << printed();
+  }
+  EXPECT_TRUE(formatted_.empty());
+  EXPECT_TRUE(mounted_.empty());
+}
+
+TEST_F(CliTest, SizesThatMakeNoSenseAreRefusedBeforeAnythingIsDone) {
+  const auto server = serve("/mnt/x", manager_);
+  for (const char* size : {"0", "-1", "1.5.2G", "99999E", "", "1X", "G", "0x10", "1 G", "nan", "1e3", "0.0001K"}) {
+    const std::string given = size;
+    EXPECT_EQ(run({"format", "/c", "--size", given}), 2) << size;
+    EXPECT_TRUE(is_one_line_of_error()) << size << printed();
+    EXPECT_EQ(run({"format", "/c", "--size=" + given}), 2) << size;
+    EXPECT_TRUE(is_one_line_of_error()) << size << printed();
+    EXPECT_EQ(run({"format", "/c", "--segment-size=" + given}), 2) << size;
+    EXPECT_TRUE(is_one_line_of_error()) << size << printed();
+    EXPECT_EQ(run({"add", "d", "/b", "--size=" + given}), 2) << size;
+    EXPECT_TRUE(is_one_line_of_error()) << size << printed();
+  }
+  EXPECT_TRUE(formatted_.empty());
+  EXPECT_TRUE(manager_.added().empty());
+}
+
+TEST_F(CliTest, FormatHandsEverythingOn) {
+  ASSERT_EQ(run({"format", "/c"}), 0) << printed();
+  ASSERT_EQ(run({"format", "/d", "--size", "1.5G", "--label", "fast", "--segment-size", "256K", "--force",
+                 "--discard-dirty"}),
+            0)
+      << printed();
+  EXPECT_EQ(out_ + err_, "");
+  ASSERT_EQ(formatted_.size(), 2U);
+  EXPECT_EQ(formatted_[0].path, "/c");
+  EXPECT_FALSE(formatted_[0].options.size_bytes.has_value());
+  EXPECT_EQ(formatted_[0].options.label, "");
+  EXPECT_EQ(formatted_[0].options.segment_size_bytes, 0U);
+  EXPECT_FALSE(formatted_[0].options.force);
+  EXPECT_FALSE(formatted_[0].options.discard_dirty);
+  EXPECT_EQ(formatted_[1].path, "/d");
+  EXPECT_EQ(formatted_[1].options.size_bytes, 3ULL << 29);
+  EXPECT_EQ(formatted_[1].options.label, "fast");
+  EXPECT_EQ(formatted_[1].options.segment_size_bytes, 256ULL << 10);
+  EXPECT_TRUE(formatted_[1].options.force);
+  EXPECT_TRUE(formatted_[1].options.discard_dirty);
+}
+
+TEST_F(CliTest, MountHandsEverythingOn) {
+  ASSERT_EQ(run({"mount", "/m", "--cache", "/c", "--cache", "/d/../e", "-o", "ack=durable,allow_other", "-f"}), 0)
+      << printed();
+  ASSERT_EQ(run({"mount", "/m"}), 0) << printed();
+  ASSERT_EQ(mounted_.size(), 2U);
+  EXPECT_EQ(mounted_[0].mount_point, "/m");
+  EXPECT_EQ(mounted_[0].caches, (std::vector<std::string>{"/c", "/d/../e"}));
+  EXPECT_EQ(mounted_[0].options.ack, Ack::durable);
+  EXPECT_TRUE(mounted_[0].allow_other);
+  EXPECT_TRUE(mounted_[0].foreground);
+  EXPECT_TRUE(mounted_[1].caches.empty());
+  EXPECT_FALSE(mounted_[1].foreground);
+  EXPECT_FALSE(mounted_[1].allow_other);
+}
+
+// The daemon's working directory is another than the caller's.
+TEST_F(CliTest, RelativePathsAreMadeAbsoluteForTheDaemon) {
+  const std::string here = std::filesystem::current_path().string();
+  ASSERT_EQ(run({"mount", "/m", "--cache", "some/cache"}), 0) << printed();
+  ASSERT_EQ(mounted_.size(), 1U);
+  EXPECT_EQ(mounted_[0].caches, (std::vector<std::string>{here + "/some/cache"}));
+  const auto server = serve("/mnt/x", manager_);
+  ASSERT_EQ(run({"add", "d", "some/backing"}), 0) << printed();
+  ASSERT_EQ(manager_.added().size(), 1U);
+  EXPECT_EQ(manager_.added()[0].backing, here + "/some/backing");
+}
+
+TEST_F(CliTest, EveryKindOfFailureHasItsCode) {
+  const std::pair<Errc, int> codes[] = {
+      {Errc::failed, 1}, {Errc::no_space, 1},  {Errc::invalid, 2},   {Errc::not_found, 3}, {Errc::busy, 4},
+      {Errc::dirty, 5},  {Errc::integrity, 6}, {Errc::timed_out, 7}, {Errc::no_daemon, 8}, {Errc::permission, 9}};
+  const auto server = serve("/mnt/x", manager_);
+  for (const auto& [errc, code] : codes) {
+    outcome_ = Status(errc, "in two\nlines");
+    manager_.outcome(Status(errc, "it is so"));
+    for (const auto& words : {std::vector<std::string>{"format", "/c"}, {"mount", "/m"}}) {
+      EXPECT_EQ(run(words), code) << to_string(errc);
+      EXPECT_TRUE(is_one_line_of_error()) << printed();
+      EXPECT_EQ(err_, "pcachefs: in two lines\n");
+    }
+    for (const auto& words : {std::vector<std::string>{"add", "d", "/b"}, {"remove", "d"}, {"flush", "d"}}) {
+      EXPECT_EQ(run(words), code) << words[0] << " " << to_string(errc);
+      EXPECT_TRUE(is_one_line_of_error()) << printed();
+      EXPECT_NE(err_.find("it is so"), std::string::npos) << err_;
+    }
+  }
+}
+
+TEST_F(CliTest, CommandsReachTheDaemonWithTheirArguments) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"add", "d", "/b", "--cache", "fast", "--size", "64K"}), 0) << printed();
+  EXPECT_EQ(run({"add", "e", "/f"}), 0) << printed();
+  EXPECT_EQ(run({"flush", "d"}), 0) << printed();
+  EXPECT_EQ(run({"remove", "d"}), 0) << printed();
+  const auto added = manager_.added();
+  ASSERT_EQ(added.size(), 2U);
+  EXPECT_EQ(added[0].name, "d");
+  EXPECT_EQ(added[0].backing, "/b");
+  EXPECT_EQ(added[0].options.cache_label, "fast");
+  EXPECT_EQ(added[0].options.size_bytes, 65'536U);
+  EXPECT_EQ(added[1].options.cache_label, "");
+  EXPECT_FALSE(added[1].options.size_bytes.has_value());
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush d", "remove d"}));
+}
+
+TEST_F(CliTest, TheMountMayBeNamedBeforeAndAfterTheCommand) {
+  FakeManager other;
+  const auto one = serve("/mnt/one", manager_);
+  const auto two = serve("/mnt/two", other);
+  EXPECT_EQ(run({"--mount", "/mnt/one", "flush", "a"}), 0) << printed();
+  EXPECT_EQ(run({"flush", "b", "--mount", "/mnt/one"}), 0) << printed();
+  EXPECT_EQ(run({"flush", "--mount=/mnt/one", "c"}), 0) << printed();
+  EXPECT_EQ(run({"flush", "--mount", "/mnt/two", "d"}), 0) << printed();
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush a", "flush b", "flush c"}));
+  EXPECT_EQ(other.calls(), (std::vector<std::string>{"flush d"}));
+  // Where several are running, one has to be named.
+  EXPECT_EQ(run({"flush", "e"}), 2);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_EQ(run({"flush", "e", "--mount", "/mnt/three"}), 8);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_EQ(manager_.calls().size() + other.calls().size(), 4U);
+}
+
+TEST_F(CliTest, WithoutADaemonTheCodeSaysSo) {
+  for (const auto& words : {std::vector<std::string>{"status"},
+                            {"add", "d", "/b"},
+                            {"remove", "d"},
+                            {"flush", "d"},
+                            {"status", "--json"}}) {
+    EXPECT_EQ(run(words), 8) << words[0];
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  }
+}
+
+TEST_F(CliTest, UmountOfWhatIsNotMountedIsNotFound) {
+  for (const std::string& path : {run_dir_.path(), run_dir_.path() + "/missing", std::string("/")}) {
+    EXPECT_EQ(run({"umount", path}), 3) << path;
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  }
+}
+
+TEST_F(CliTest, StatusIsForPeopleOrForPrograms) {
+  StatusReport report;
+  report.cache_devs.emplace_back().label = "fast";
+  for (const char* name : {"db", "home"}) report.logic_devs.emplace_back().name = name;
+  manager_.report(report);
+  const auto server = serve("/mnt/x", manager_);
+  ASSERT_EQ(run({"status"}), 0) << printed();
+  EXPECT_NE(out_.find("cache device fast"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("logical device db"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("logical device home"), std::string::npos) << out_;
+  EXPECT_EQ(err_, "");
+  ASSERT_EQ(run({"status", "db", "--json"}), 0) << printed();
+  const json parsed = json::parse(out_, nullptr, false);
+  ASSERT_TRUE(parsed.is_object()) << out_;
+  ASSERT_EQ(parsed["logic_devs"].size(), 1U);
+  EXPECT_EQ(parsed["logic_devs"][0]["name"], "db");
+  EXPECT_EQ(run({"status", "nothing"}), 3);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+}
+
+TEST_F(CliTest, ArgumentsThatAreNotUtf8AreInvalid) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"flush", "\xff\xfe"}), 2);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_TRUE(manager_.calls().empty());
+}
+
+TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
+  ASSERT_EQ(run({"version"}), 0);
+  EXPECT_EQ(out_, std::string("pcachefs ") + kVersion + "\n");
+  EXPECT_EQ(err_, "");
+  ASSERT_EQ(run({"--help"}), 0);
+  for (const char* command : {"format", "mount", "umount", "add", "remove", "status", "flush", "version"}) {
+    EXPECT_NE(out_.find(command), std::string::npos) << command;
+    ASSERT_EQ(run({command, "--help"}), 0) << command;
+    EXPECT_NE(out_.find("Example: pcachefs " + std::string(command)), std::string::npos) << out_;
+    ASSERT_EQ(run({"--help"}), 0);
+  }
+  EXPECT_EQ(err_, "");
+  EXPECT_TRUE(formatted_.empty() && mounted_.empty());
+}
+
+}  // namespace
+}  // namespace pcache

@@ -1,0 +1,583 @@
+#include "pcache/device_manager.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "pcache/backing_dev.h"
+#include "pcache/pmem_space.h"
+#include "tests/support/loop_device.h"
+#include "tests/support/temp_dir.h"
+#include "tests/unit/device/logic_io.h"
+
+namespace pcache {
+namespace {
+
+constexpr std::size_t kCacheSize = 16 << 20;
+constexpr std::size_t kSize = 4 << 20;
+
+class DeviceManagerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    format(cache_);
+    make_file(backing_, kSize, 'b');
+    start();
+  }
+
+  static void format(const std::string& path, const std::string& label = "", std::uint64_t size = kCacheSize) {
+    FormatOptions options;
+    options.size_bytes = size;
+    options.segment_size_bytes = 256 << 10;
+    options.label = label;
+    const Status made = format_cache_dev(path, options);
+    ASSERT_TRUE(made.ok()) << made.message();
+  }
+
+  // Takes everything down as an unmount does, if it is up, and brings it up again.
+  void start() {
+    stop();
+    manager_ = DeviceManager::create();
+    const Status opened = manager_->open_cache_dev(cache_, keep_dirty());
+    ASSERT_TRUE(opened.ok()) << opened.message();
+  }
+  void stop() { manager_.reset(); }
+
+  void add(const std::string& name, const std::string& path) {
+    const Status added = manager_->add(name, path, {});
+    ASSERT_TRUE(added.ok()) << added.message();
+  }
+  Errc refusal_of_add(const std::string& name, const std::string& path, const std::string& label = "") {
+    AddOptions options;
+    options.cache_label = label;
+    const Status status = manager_->add(name, path, options);
+    message_ = status.message();
+    return status.code();
+  }
+
+  void write(const std::string& name, std::uint64_t offset, const std::string& data) {
+    const auto device = manager_->find(name);
+    ASSERT_NE(device, nullptr) << name;
+    ASSERT_EQ(write_to(*device, offset, data), 0);
+  }
+  std::string read(const std::string& name, std::uint64_t offset, std::size_t length) {
+    const auto device = manager_->find(name);
+    return device == nullptr ? "(no " + name + ")" : read_from(*device, offset, length);
+  }
+
+  // What status() says of a logical device; without a name if it says nothing.
+  LogicDevStats stats(const std::string& name) {
+    for (const LogicDevStats& device : manager_->status().logic_devs) {
+      if (device.name == name) return device;
+    }
+    return {};
+  }
+
+  void expect_no_backing(const std::string& name) {
+    EXPECT_EQ(stats(name).state, "no_backing");
+    EXPECT_NE(stats(name).detail, "");
+    EXPECT_EQ(manager_->find(name), nullptr);
+    for (const auto& device : manager_->list()) EXPECT_NE(device->name(), name);
+  }
+
+  TempDir dir_;
+  const std::string cache_ = dir_ / "cache";
+  const std::string backing_ = dir_ / "backing";
+  std::unique_ptr<DeviceManager> manager_;
+  std::string message_;
+};
+
+// --- Adding
+
+TEST_F(DeviceManagerTest, WhatIsAddedIsFoundListedAndServed) {
+  EXPECT_EQ(manager_->find("db"), nullptr);
+  EXPECT_TRUE(manager_->list().empty());
+  add("db", backing_);
+  const auto device = manager_->find("db");
+  ASSERT_NE(device, nullptr);
+  EXPECT_EQ(device->name(), "db");
+  EXPECT_EQ(device->size_bytes(), kSize);
+  EXPECT_EQ(manager_->find_inode(device->inode()), device);
+  EXPECT_EQ(manager_->find_inode(device->inode() + 1), nullptr);
+  EXPECT_EQ(manager_->find("d"), nullptr);
+  ASSERT_EQ(manager_->list().size(), 1U);
+  EXPECT_EQ(manager_->list()[0], device);
+  EXPECT_EQ(read("db", 1000, 5000), std::string(5000, 'b'));
+  write("db", 4096, std::string(8192, 'w'));
+  EXPECT_EQ(read("db", 4000, 200), std::string(96, 'b') + std::string(104, 'w'));
+  const LogicDevStats stated = stats("db");
+  EXPECT_EQ(stated.state, "running");
+  EXPECT_EQ(stated.detail, "");
+  EXPECT_EQ(stated.size_bytes, kSize);
+  EXPECT_EQ(stated.backing, std::filesystem::canonical(backing_).string());
+  EXPECT_EQ(stated.cache_dev, "cache");
+  EXPECT_EQ(stated.dirty_bytes, 8192U);
+}
+
+TEST_F(DeviceManagerTest, TheListIsInTheOrderOfNames) {
+  for (const char* name : {"c", "a", "d", "b"}) {
+    make_file(dir_ / name, kSize);
+    add(name, dir_ / name);
+  }
+  std::string listed;
+  for (const auto& device : manager_->list()) listed += device->name();
+  std::string stated;
+  for (const LogicDevStats& device : manager_->status().logic_devs) stated += device.name;
+  EXPECT_EQ(listed, "abcd");
+  EXPECT_EQ(stated, "abcd");
+}
+
+TEST_F(DeviceManagerTest, NamesAreTakenOnce) {
+  add("db", backing_);
+  make_file(dir_ / "other", kSize);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "other"), Errc::busy);
+  EXPECT_NE(message_.find("db"), std::string::npos) << message_;
+  EXPECT_EQ(refusal_of_add(".pcache", dir_ / "other"), Errc::invalid);
+  EXPECT_EQ(refusal_of_add("a/b", dir_ / "other"), Errc::invalid);
+  EXPECT_EQ(refusal_of_add("", dir_ / "other"), Errc::invalid);
+  EXPECT_EQ(manager_->list().size(), 1U);
+  EXPECT_EQ(refusal_of_add("Db", dir_ / "other"), Errc::ok) << message_;
+}
+
+TEST_F(DeviceManagerTest, ABackingIsAttachedOnceWhateverItIsCalled) {
+  add("db", backing_);
+  std::filesystem::create_hard_link(backing_, dir_ / "hard");
+  std::filesystem::create_symlink(backing_, dir_ / "soft");
+  std::filesystem::create_directory_symlink(dir_.path(), dir_ / "dir");
+  for (const char* path : {"backing", "hard", "soft", "dir/backing", "./backing", "dir/dir/backing"}) {
+    EXPECT_EQ(refusal_of_add("other", dir_ / path), Errc::busy) << path;
+    EXPECT_NE(message_.find("db"), std::string::npos) << message_;
+  }
+  EXPECT_EQ(manager_->list().size(), 1U);
+}
+
+TEST_F(DeviceManagerTest, ACacheDeviceIsNoBackingAndABackingNoCacheDevice) {
+  std::filesystem::create_hard_link(cache_, dir_ / "hard");
+  std::filesystem::create_symlink(cache_, dir_ / "soft");
+  for (const char* path : {"cache", "hard", "soft"}) {
+    EXPECT_EQ(refusal_of_add("db", dir_ / path), Errc::busy) << path;
+  }
+  // Neither is another mount's.
+  format(dir_ / "other", "other");
+  const auto another = DeviceManager::create();
+  ASSERT_TRUE(another->open_cache_dev(dir_ / "other", {}).ok());
+  EXPECT_EQ(refusal_of_add("db", dir_ / "other"), Errc::busy);
+  add("db", backing_);
+  EXPECT_EQ(manager_->open_cache_dev(backing_, {}).code(), Errc::busy);
+  EXPECT_EQ(another->add("db", backing_, {}).code(), Errc::busy);
+}
+
+TEST_F(DeviceManagerTest, WhatCannotBeABackingIsRefusedAndForgotten) {
+  std::filesystem::create_directory(dir_ / "dir");
+  make_file(dir_ / "empty", 0);
+  make_file(dir_ / "odd", 1000);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "missing"), Errc::not_found);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "dir"), Errc::invalid);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "empty"), Errc::invalid);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "odd"), Errc::invalid);
+  EXPECT_NE(refusal_of_add("db", ""), Errc::ok);
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+  start();
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+  add("db", backing_);  // the name is free
+}
+
+TEST_F(DeviceManagerTest, TheSizeMustBeTheBackings) {
+  AddOptions options;
+  for (const std::uint64_t size : {kSize - 512, kSize + 512, std::size_t{0}}) {
+    options.size_bytes = size;
+    EXPECT_EQ(manager_->add("db", backing_, options).code(), Errc::invalid) << size;
+  }
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+  options.size_bytes = kSize;
+  EXPECT_TRUE(manager_->add("db", backing_, options).ok());
+}
+
+TEST_F(DeviceManagerTest, OfManyWhoAddOneBackingOneSucceeds) {
+  std::atomic<int> succeeded{0};
+  std::atomic<int> busy{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      const Status status = manager_->add("db" + std::to_string(t), backing_, {});
+      if (status.ok()) ++succeeded;
+      if (status.code() == Errc::busy) ++busy;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(succeeded.load(), 1);
+  EXPECT_EQ(busy.load(), 3);
+  EXPECT_EQ(manager_->list().size(), 1U);
+}
+
+TEST_F(DeviceManagerTest, ACacheDeviceThatIsTooSmallForAnotherHasNoSpace) {
+  stop();
+  const std::string small = dir_ / "small";
+  format(small, "", (2 << 20) + 8 * (256 << 10));
+  manager_ = DeviceManager::create();
+  ASSERT_TRUE(manager_->open_cache_dev(small, keep_dirty()).ok());
+  int added = 0;
+  for (; added < 8; ++added) {
+    const std::string name = "d" + std::to_string(added);
+    make_file(dir_ / name, kSize);
+    if (refusal_of_add(name, dir_ / name) != Errc::ok) break;
+  }
+  EXPECT_GE(added, 1);
+  ASSERT_LT(added, 8);
+  const std::string refused = "d" + std::to_string(added);
+  EXPECT_EQ(refusal_of_add(refused, dir_ / refused), Errc::no_space);
+  EXPECT_TRUE(open_backing_dev(dir_ / refused).ok());  // let go of
+  EXPECT_EQ(manager_->list().size(), static_cast<std::size_t>(added));
+  ASSERT_TRUE(manager_->remove("d0").ok());
+  EXPECT_EQ(refusal_of_add(refused, dir_ / refused), Errc::ok) << message_;
+}
+
+// --- Several cache devices
+
+TEST_F(DeviceManagerTest, WithoutACacheDeviceNothingCanBeAdded) {
+  manager_ = DeviceManager::create();
+  EXPECT_EQ(refusal_of_add("db", backing_), Errc::not_found);
+  EXPECT_NE(message_.find("--cache"), std::string::npos) << message_;
+}
+
+TEST_F(DeviceManagerTest, AmongSeveralCacheDevicesOneIsChosen) {
+  format(dir_ / "second", "second");
+  ASSERT_TRUE(manager_->open_cache_dev(dir_ / "second", keep_dirty()).ok());
+  EXPECT_EQ(refusal_of_add("db", backing_), Errc::invalid);
+  for (const char* said : {"cache", "second", "--cache"}) {
+    EXPECT_NE(message_.find(said), std::string::npos) << message_;
+  }
+  EXPECT_EQ(refusal_of_add("db", backing_, "third"), Errc::not_found);
+  EXPECT_NE(message_.find("third"), std::string::npos) << message_;
+  EXPECT_EQ(refusal_of_add("db", backing_, "second"), Errc::ok) << message_;
+  EXPECT_EQ(stats("db").cache_dev, "second");
+  EXPECT_EQ(manager_->status().cache_devs.size(), 2U);
+  // A name is taken for all of them, and so is a backing.
+  make_file(dir_ / "other", kSize);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "other", "cache"), Errc::busy);
+  EXPECT_EQ(refusal_of_add("db2", backing_, "cache"), Errc::busy);
+  EXPECT_EQ(refusal_of_add("db2", dir_ / "second", "cache"), Errc::busy);
+}
+
+TEST_F(DeviceManagerTest, ALabelIsOpenOnce) {
+  std::filesystem::create_directory(dir_ / "dir");
+  format(dir_ / "dir/cache");
+  add("db", backing_);
+  const Status status = manager_->open_cache_dev(dir_ / "dir/cache", {});
+  EXPECT_EQ(status.code(), Errc::invalid);
+  EXPECT_NE(status.message().find(dir_ / "dir/cache"), std::string::npos) << status.message();
+  EXPECT_EQ(manager_->status().cache_devs.size(), 1U);
+  EXPECT_EQ(read("db", 0, 3), "bbb");
+  // It was let go of, and is as good as before.
+  const auto another = DeviceManager::create();
+  EXPECT_TRUE(another->open_cache_dev(dir_ / "dir/cache", {}).ok());
+}
+
+TEST_F(DeviceManagerTest, TwoLogicalDevicesOfOneNameDoNotMeet) {
+  add("db", backing_);
+  write("db", 0, "mine");
+  make_file(dir_ / "other", kSize);
+  format(dir_ / "second", "second");
+  auto another = DeviceManager::create();
+  ASSERT_TRUE(another->open_cache_dev(dir_ / "second", keep_dirty()).ok());
+  ASSERT_TRUE(another->add("db", dir_ / "other", {}).ok());
+  ASSERT_EQ(write_to(*another->find("db"), 0, "theirs"), 0);
+  EXPECT_EQ(manager_->open_cache_dev(dir_ / "second", {}).code(), Errc::busy);  // in use by the other
+  another.reset();
+  const Status status = manager_->open_cache_dev(dir_ / "second", {});
+  EXPECT_EQ(status.code(), Errc::invalid);
+  EXPECT_NE(status.message().find("db"), std::string::npos) << status.message();
+  EXPECT_EQ(manager_->status().cache_devs.size(), 1U);
+  EXPECT_EQ(read("db", 0, 4), "mine");
+  another = DeviceManager::create();
+  ASSERT_TRUE(another->open_cache_dev(dir_ / "second", keep_dirty()).ok());
+  EXPECT_EQ(read_from(*another->find("db"), 0, 6), "theirs");
+}
+
+// --- Opening
+
+TEST_F(DeviceManagerTest, WhatIsNoCacheDeviceIsNotOpened) {
+  const auto code = [this](const std::string& path, const CacheOptions& options = {}) {
+    return manager_->open_cache_dev(path, options).code();
+  };
+  EXPECT_EQ(code(dir_ / "missing"), Errc::not_found);
+  EXPECT_EQ(code(dir_.path()), Errc::invalid);
+  EXPECT_EQ(code(backing_), Errc::integrity);
+  EXPECT_EQ(read_file(backing_, 0, kSize), std::string(kSize, 'b'));
+  EXPECT_EQ(code(cache_), Errc::busy);
+  format(dir_ / "cut", "cut");
+  std::filesystem::resize_file(dir_ / "cut", kCacheSize - 4096);
+  EXPECT_EQ(code(dir_ / "cut"), Errc::integrity);
+  format(dir_ / "second", "second");
+  CacheOptions bad;
+  bad.dirty_high_percent = 96;
+  EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
+  bad = {};
+  bad.epoch_max_ms = 9;
+  EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
+  bad = {};
+  bad.writeback_delay_ms = 86'400'001;
+  EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
+  EXPECT_EQ(manager_->status().cache_devs.size(), 1U);
+  EXPECT_EQ(code(dir_ / "second"), Errc::ok);
+}
+
+TEST_F(DeviceManagerTest, ReopeningBringsBackWhatWasThere) {
+  make_file(dir_ / "other", 2 * kSize, 'o');
+  add("db", backing_);
+  add("home", dir_ / "other");
+  const std::uint64_t db = manager_->find("db")->inode();
+  const std::uint64_t home = manager_->find("home")->inode();
+  EXPECT_NE(db, home);
+  EXPECT_GT(std::min(db, home), 1U);
+  write("db", 5000, "unaligned");
+  write("home", kSize, std::string(65'536, 'h'));
+  start();
+  ASSERT_EQ(manager_->list().size(), 2U);
+  EXPECT_EQ(manager_->find("db")->inode(), db);
+  EXPECT_EQ(manager_->find("home")->inode(), home);
+  EXPECT_EQ(read("db", 4999, 11), "bunalignedb");
+  EXPECT_EQ(read("home", kSize, 65'536), std::string(65'536, 'h'));
+  EXPECT_EQ(read("home", 0, 10), "oooooooooo");
+  EXPECT_EQ(stats("db").dirty_bytes, 4096U);
+  EXPECT_EQ(stats("home").dirty_bytes, 65'536U);
+  // All that time the backings have had none of it.
+  EXPECT_EQ(read_file(backing_, 0, kSize), std::string(kSize, 'b'));
+}
+
+TEST_F(DeviceManagerTest, AnInodeIsNeverUsedAgain) {
+  add("db", backing_);
+  const std::uint64_t first = manager_->find("db")->inode();
+  ASSERT_TRUE(manager_->remove("db").ok());
+  start();
+  add("db", backing_);
+  EXPECT_NE(manager_->find("db")->inode(), first);
+  EXPECT_EQ(manager_->find_inode(first), nullptr);
+}
+
+// --- Flushing and removing
+
+TEST_F(DeviceManagerTest, FlushWritesEverythingBack) {
+  add("db", backing_);
+  write("db", 8192, std::string(8192, 'w'));
+  ASSERT_EQ(stats("db").dirty_bytes, 8192U);
+  const Status flushed = manager_->flush("db");
+  ASSERT_TRUE(flushed.ok()) << flushed.message();
+  EXPECT_EQ(stats("db").dirty_bytes, 0U);
+  EXPECT_EQ(read_file(backing_, 8191, 8194), "b" + std::string(8192, 'w') + "b");
+  EXPECT_EQ(read("db", 8192, 8192), std::string(8192, 'w'));
+  EXPECT_TRUE(manager_->flush("db").ok());  // nothing to do
+}
+
+TEST_F(DeviceManagerTest, RemoveWritesEverythingBackAndForgets) {
+  add("db", backing_);
+  write("db", 0, std::string(4096, 'w'));
+  const auto held = manager_->find("db");
+  const Status removed = manager_->remove("db");
+  ASSERT_TRUE(removed.ok()) << removed.message();
+  EXPECT_EQ(read_file(backing_, 0, 4097), std::string(4096, 'w') + "b");
+  EXPECT_EQ(manager_->find("db"), nullptr);
+  EXPECT_EQ(manager_->find_inode(held->inode()), nullptr);
+  EXPECT_TRUE(manager_->list().empty());
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+  EXPECT_EQ(manager_->status().cache_devs.at(0).segments_used, 0U);
+  // Who still holds it gets errors and no data.
+  EXPECT_EQ(write_to(*held, 0, "late"), EIO);
+  EXPECT_EQ(read_from(*held, 0, 4), "(5)");
+  EXPECT_EQ(flush(*held), EIO);
+  // The name and the backing are free although it is held.
+  add("db", backing_);
+  EXPECT_EQ(read("db", 0, 4097), std::string(4096, 'w') + "b");
+  ASSERT_TRUE(manager_->remove("db").ok());
+  start();
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+}
+
+TEST_F(DeviceManagerTest, WhatIsNotThereIsNotFound) {
+  add("db", backing_);
+  for (const char* name : {"", "other", "DB", ".."}) {
+    EXPECT_EQ(manager_->remove(name).code(), Errc::not_found) << name;
+    EXPECT_EQ(manager_->flush(name).code(), Errc::not_found) << name;
+  }
+  EXPECT_EQ(manager_->list().size(), 1U);
+}
+
+TEST_F(DeviceManagerTest, ARemovedBackingIsAnybodysAgain) {
+  add("db", backing_);
+  EXPECT_EQ(open_backing_dev(backing_).status().code(), Errc::busy);
+  ASSERT_TRUE(manager_->remove("db").ok());
+  EXPECT_TRUE(open_backing_dev(backing_).ok());
+}
+
+// --- Backings that are not what they were
+
+TEST_F(DeviceManagerTest, AMissingBackingIsListedAndNotExposed) {
+  make_file(dir_ / "other", kSize, 'o');
+  add("db", backing_);
+  add("home", dir_ / "other");
+  const std::uint64_t inode = manager_->find("db")->inode();
+  write("db", 0, "only in the cache");
+  stop();
+  std::filesystem::rename(backing_, dir_ / "away");
+  start();
+  expect_no_backing("db");
+  EXPECT_EQ(manager_->find_inode(inode), nullptr);
+  EXPECT_NE(stats("db").detail.find(backing_), std::string::npos) << stats("db").detail;
+  EXPECT_EQ(stats("db").dirty_bytes, 4096U);
+  EXPECT_EQ(read("home", 0, 3), "ooo");  // the others go on
+  EXPECT_FALSE(std::filesystem::exists(backing_));
+  // It is there again at the next opening, with all that was written.
+  stop();
+  std::filesystem::rename(dir_ / "away", backing_);
+  start();
+  EXPECT_EQ(stats("db").state, "running");
+  EXPECT_EQ(stats("db").detail, "");
+  EXPECT_EQ(manager_->find("db")->inode(), inode);
+  EXPECT_EQ(read("db", 0, 18), "only in the cacheb");
+  ASSERT_TRUE(manager_->flush("db").ok());
+  EXPECT_EQ(read_file(backing_, 0, 18), "only in the cacheb");
+}
+
+TEST_F(DeviceManagerTest, DirtyDataOfAMissingBackingIsNotRemoved) {
+  add("db", backing_);
+  write("db", 0, "only in the cache");
+  stop();
+  std::filesystem::rename(backing_, dir_ / "away");
+  start();
+  for (int i = 0; i < 2; ++i) {  // a refusal changes nothing
+    EXPECT_EQ(manager_->remove("db").code(), Errc::dirty);
+    EXPECT_EQ(manager_->flush("db").code(), Errc::dirty);
+    expect_no_backing("db");
+    EXPECT_EQ(stats("db").dirty_bytes, 4096U);
+  }
+  make_file(dir_ / "other", kSize);
+  EXPECT_EQ(refusal_of_add("db", dir_ / "other"), Errc::busy);  // the name is its own still
+  stop();
+  std::filesystem::rename(dir_ / "away", backing_);
+  start();
+  EXPECT_EQ(read("db", 0, 17), "only in the cache");
+  EXPECT_TRUE(manager_->remove("db").ok());
+}
+
+TEST_F(DeviceManagerTest, AMissingBackingWithoutDirtyDataCanBeForgotten) {
+  add("db", backing_);
+  write("db", 0, "in both");
+  ASSERT_TRUE(manager_->flush("db").ok());
+  stop();
+  std::filesystem::remove(backing_);
+  start();
+  expect_no_backing("db");
+  const Status removed = manager_->remove("db");
+  EXPECT_TRUE(removed.ok()) << removed.message();
+  start();
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+}
+
+// I9
+TEST_F(DeviceManagerTest, AnotherBackingInItsPlaceIsNeverWrittenTo) {
+  struct Replacement {
+    const char* name;
+    std::size_t size;
+  };
+  add("db", backing_);
+  write("db", 0, std::string(65'536, 'w'));
+  for (const Replacement& replacement :
+       {Replacement{"same_size", kSize}, Replacement{"larger", kSize + 512}, Replacement{"smaller", kSize / 2}}) {
+    stop();
+    std::filesystem::rename(backing_, dir_ / "away");
+    make_file(backing_, replacement.size, 'x');
+    const struct stat before = stat_of(backing_);
+    start();
+    expect_no_backing("db");
+    EXPECT_EQ(manager_->flush("db").code(), Errc::dirty) << replacement.name;
+    EXPECT_EQ(manager_->remove("db").code(), Errc::dirty) << replacement.name;
+    EXPECT_EQ(stats("db").dirty_bytes, 65'536U) << replacement.name;
+    EXPECT_TRUE(open_backing_dev(backing_).ok()) << replacement.name;  // it is not kept from others
+    stop();
+    EXPECT_TRUE(read_file(backing_, 0, 2 * kSize) == std::string(replacement.size, 'x')) << replacement.name;
+    const struct stat after = stat_of(backing_);
+    EXPECT_EQ(after.st_mtim.tv_sec, before.st_mtim.tv_sec);
+    EXPECT_EQ(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec) << replacement.name;
+    std::filesystem::rename(dir_ / "away", backing_);
+    start();
+    EXPECT_EQ(stats("db").state, "running") << replacement.name;
+  }
+  EXPECT_EQ(read("db", 0, 65'536), std::string(65'536, 'w'));
+}
+
+// I9: its identity is the recorded one, its size is not.
+TEST_F(DeviceManagerTest, ABackingOfAnotherSizeIsNeverWrittenTo) {
+  add("db", backing_);
+  write("db", 0, "only in the cache");
+  for (const std::size_t size : {kSize + 4096, kSize - 4096}) {
+    stop();
+    std::filesystem::resize_file(backing_, size);
+    start();
+    expect_no_backing("db");
+    EXPECT_NE(stats("db").detail.find(std::to_string(size)), std::string::npos) << stats("db").detail;
+    EXPECT_NE(stats("db").detail.find(std::to_string(kSize)), std::string::npos) << stats("db").detail;
+    EXPECT_EQ(manager_->flush("db").code(), Errc::dirty);
+    EXPECT_EQ(read_file(backing_, 0, 17), std::string(17, 'b'));
+  }
+  stop();
+  std::filesystem::resize_file(backing_, kSize);
+  start();
+  EXPECT_EQ(read("db", 0, 17), "only in the cache");
+}
+
+TEST_F(DeviceManagerTest, ABackingThatAnotherHasIsListedAndLeftAlone) {
+  add("db", backing_);
+  write("db", 0, "only in the cache");
+  stop();
+  auto taken = open_backing_dev(backing_);
+  ASSERT_TRUE(taken.ok());
+  start();
+  expect_no_backing("db");
+  EXPECT_NE(stats("db").detail.find("in use"), std::string::npos) << stats("db").detail;
+  EXPECT_EQ(manager_->remove("db").code(), Errc::dirty);
+  EXPECT_EQ(read_file(backing_, 0, 17), std::string(17, 'b'));
+  std::move(taken).value().reset();
+  start();
+  EXPECT_EQ(read("db", 0, 17), "only in the cache");
+}
+
+// Its dirty data would later be written over what went to the same backing meanwhile.
+TEST_F(DeviceManagerTest, ABackingThatMovedIsNotAddedASecondTime) {
+  add("db", backing_);
+  write("db", 0, "only in the cache");
+  stop();
+  std::filesystem::rename(backing_, dir_ / "moved");
+  start();
+  expect_no_backing("db");
+  EXPECT_EQ(refusal_of_add("db2", dir_ / "moved"), Errc::busy);
+  EXPECT_NE(message_.find("db"), std::string::npos) << message_;
+}
+
+// --- Block devices
+
+TEST_F(DeviceManagerTest, ABlockDeviceIsRememberedByTheNameGiven) {
+  const LoopDevice loop(backing_, false);
+  if (!loop) GTEST_SKIP() << loop.missing();
+  std::filesystem::create_symlink(loop.path(), dir_ / "by-id");
+  add("db", dir_ / "by-id");
+  EXPECT_EQ(stats("db").backing, dir_ / "by-id");
+  EXPECT_EQ(refusal_of_add("db2", loop.path()), Errc::busy);
+  write("db", 512, "only in the cache");
+  stop();
+  // After a reboot the file is on another loop device, and the link leads there.
+  const LoopDevice other(backing_, false);
+  ASSERT_TRUE(other) << other.missing();
+  std::filesystem::remove(dir_ / "by-id");
+  std::filesystem::create_symlink(other.path(), dir_ / "by-id");
+  start();
+  EXPECT_EQ(stats("db").state, "running") << stats("db").detail;
+  EXPECT_EQ(read("db", 511, 19), "bonly in the cacheb");
+  EXPECT_TRUE(manager_->remove("db").ok());
+}
+
+}  // namespace
+}  // namespace pcache

@@ -1,0 +1,571 @@
+#include "segment/cache_dev.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/units.h"
+#include "tests/support/memory_space.h"
+
+namespace pcache {
+namespace {
+
+using Image = std::shared_ptr<MemorySpace::Image>;
+
+constexpr std::size_t kSize = 4 * kMiB;  // as small as it gets: crash tests copy it often
+constexpr std::array<std::uint8_t, 16> kUuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+constexpr std::array<std::uint8_t, 16> kOtherUuid = {99};
+// Nothing, inside the header, behind it, and large parts of a page.
+constexpr std::array<std::size_t, 6> kTears = {0, 8, 24, 64, 2048, 4088};
+
+DeviceRecord record_of(const std::string& name, std::uint64_t size_bytes = 6 * kMiB) {
+  DeviceRecord record{};
+  record.streams = 2;
+  record.size_bytes = size_bytes;
+  std::copy(name.begin(), name.end(), record.name.begin());
+  const std::string path = "/dev/backing-of-" + name;
+  std::copy(path.begin(), path.end(), record.backing_path.begin());
+  return record;
+}
+
+// An open cache device, and the medium below it.
+struct Opened {
+  MemorySpace* space = nullptr;
+  std::unique_ptr<CacheDev> dev;
+};
+
+Result<Opened> try_open(const Image& image) {
+  auto space = std::make_unique<MemorySpace>(image);
+  MemorySpace* const below = space.get();
+  auto dev = CacheDev::open(std::move(space));
+  if (!dev) return dev.status();
+  return Opened{below, std::move(dev).value()};
+}
+
+// What a cache device remembers: for each logical device its dirty tail.
+using Memory = std::map<std::string, std::uint64_t>;
+
+Memory memory_of(const CacheDev& dev) {
+  Memory memory;
+  for (const auto& device : dev.devices()) {
+    const auto epoch = dev.clean_epoch(device.place);
+    EXPECT_TRUE(epoch.ok()) << epoch.status().message();
+    memory[device.record.name.data()] = epoch.ok() ? *epoch : 0;
+  }
+  return memory;
+}
+
+class CacheDevTest : public testing::Test {
+ protected:
+  CacheDevTest() {
+    EXPECT_TRUE(format(image_).ok());
+    open();
+  }
+
+  static Status format(const Image& image, const std::array<std::uint8_t, 16>& uuid = kUuid) {
+    MemorySpace space(image);
+    return CacheDev::format(space, {uuid, "cellar", kMinSegmentSize});
+  }
+
+  // Opens what is on the medium now; what was open goes without being closed in order.
+  void open() {
+    opened_ = {};
+    auto opened = try_open(image_);
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    opened_ = std::move(opened).value();
+  }
+  // The error of opening what is on the medium now.
+  Status open_fails() {
+    opened_ = {};
+    const auto opened = try_open(image_);
+    EXPECT_FALSE(opened.ok());
+    return opened.status();
+  }
+
+  CacheDev& dev() { return *opened_.dev; }
+  Memory memory() { return memory_of(dev()); }
+
+  std::uint32_t add(const std::string& name) {
+    DeviceRecord record = record_of(name);
+    const auto place = dev().add_device(record);
+    EXPECT_TRUE(place.ok()) << place.status().message();
+    return place.ok() ? *place : 0;
+  }
+  std::uint32_t id_at(std::uint32_t place) {
+    for (const auto& device : dev().devices()) {
+      if (device.place == place) return device.record.device_id;
+    }
+    return 0;
+  }
+
+  std::byte& byte_at(std::uint64_t offset) { return (*image_)[offset]; }
+  void damage(std::uint64_t offset) { byte_at(offset) ^= std::byte{0x40}; }
+
+  // Stores `superblock` as if a pcachefs of its version had.
+  void put_superblock(std::uint64_t offset, Superblock superblock) {
+    seal(superblock, cache_tag_of(superblock));
+    MemorySpace(image_).write(offset, &superblock, sizeof superblock);
+  }
+  Superblock superblock_at(std::uint64_t offset) {
+    Superblock superblock;
+    EXPECT_TRUE(MemorySpace(image_).read(offset, &superblock, sizeof superblock));
+    return superblock;
+  }
+
+  // Lets the power go at each write of `operation`, a change of an open cache device, and opens what is left.
+  // `check` gets it, and whether the whole operation had been written.
+  void each_crash(const std::function<void(CacheDev&)>& operation,
+                  const std::function<void(CacheDev&, bool complete)>& check) {
+    const MemorySpace::Image start = *image_;
+    for (const std::size_t torn_bytes : kTears) {
+      for (std::uint64_t writes = 0;; ++writes) {
+        SCOPED_TRACE(testing::Message() << "cut after " << writes << " writes and " << torn_bytes << " bytes");
+        const Image left = MemorySpace::copy_image(start);
+        bool cut = false;
+        {
+          auto before = try_open(left);
+          ASSERT_TRUE(before.ok()) << before.status().message();
+          before->space->cut_after(writes, torn_bytes);
+          operation(*before->dev);
+          cut = before->space->was_cut();
+        }
+        auto after = try_open(left);
+        ASSERT_TRUE(after.ok()) << after.status().message();
+        check(*after->dev, !cut);
+        if (!cut || HasFailure()) break;
+      }
+      if (HasFailure()) return;
+    }
+  }
+
+  const Image image_ = MemorySpace::make_image(kSize);
+  Opened opened_;
+};
+
+// --- Format
+
+TEST_F(CacheDevTest, FormatMakesAnEmptyCacheDevice) {
+  EXPECT_TRUE(dev().devices().empty());
+  EXPECT_EQ(dev().damaged_device_records(), 0U);
+  EXPECT_TRUE(dev().was_clean());
+  EXPECT_EQ(dev().uuid(), kUuid);
+  EXPECT_EQ(dev().label(), "cellar");
+  EXPECT_EQ(dev().geometry().size_bytes, kSize);
+  EXPECT_EQ(dev().geometry().segment_size, kMinSegmentSize);
+  EXPECT_EQ(dev().geometry().segment_count, kMinSegments);
+}
+
+TEST_F(CacheDevTest, FormatForgetsWhatWasThere) {
+  ASSERT_TRUE(dev().set_clean_epoch(add("old"), 9).ok());
+  ASSERT_TRUE(format(image_, kOtherUuid).ok());
+  open();
+  EXPECT_EQ(dev().uuid(), kOtherUuid);
+  EXPECT_TRUE(dev().devices().empty());
+  add("new");
+  EXPECT_EQ(memory(), (Memory{{"new", 0}}));
+}
+
+TEST_F(CacheDevTest, FormatRefusesWhatMakesNoSenseAndWritesNothing) {
+  const auto refused = [](std::size_t bytes, const std::string& label, std::uint64_t segment_size) {
+    MemorySpace space(MemorySpace::make_image(bytes));
+    const Status status = CacheDev::format(space, {kUuid, label, segment_size});
+    EXPECT_EQ(status.code(), Errc::invalid) << status.message();
+    EXPECT_EQ(space.writes(), 0U);
+  };
+  refused(kSize - 1, "", kMinSegmentSize);
+  refused(kSize, "", kMinSegmentSize / 2);
+  refused(kSize, "", kMinSegmentSize + 1);
+  refused(kSize, "", 2 * kMinSegmentSize);
+  refused(kSize, std::string(64, 'x'), kMinSegmentSize);
+}
+
+TEST_F(CacheDevTest, FormatKeepsTheLongestLabel) {
+  const std::string label(63, 'x');
+  MemorySpace space(image_);
+  ASSERT_TRUE(CacheDev::format(space, {kUuid, label, kMinSegmentSize}).ok());
+  open();
+  EXPECT_EQ(dev().label(), label);
+}
+
+TEST_F(CacheDevTest, FormatSaysThatTheMediumFailed) {
+  for (const std::uint64_t offset : {std::uint64_t{0}, kMediaPage, 40 * kMediaPage}) {
+    MemorySpace space(MemorySpace::make_image(kSize));
+    space.fail_writes(offset, 1);
+    EXPECT_EQ(CacheDev::format(space, {kUuid, "", kMinSegmentSize}).code(), Errc::failed) << offset;
+  }
+}
+
+TEST_F(CacheDevTest, CrashInFormatLeavesTheOldTheNewOrNoCacheDevice) {
+  ASSERT_TRUE(dev().set_clean_epoch(add("old"), 9).ok());
+  opened_ = {};
+  std::set<std::string> seen;
+  for (const std::size_t torn_bytes : kTears) {
+    for (std::uint64_t writes = 0;; ++writes) {
+      SCOPED_TRACE(testing::Message() << "cut after " << writes << " writes and " << torn_bytes << " bytes");
+      const Image left = MemorySpace::copy_image(*image_);
+      MemorySpace space(left);
+      space.cut_after(writes, torn_bytes);
+      ASSERT_TRUE(CacheDev::format(space, {kOtherUuid, "", kMinSegmentSize}).ok());
+
+      const auto opened = try_open(left);
+      if (!opened) {
+        seen.insert("none");
+        EXPECT_EQ(opened.status().code(), Errc::integrity) << opened.status().message();
+      } else if (opened->dev->uuid() == kUuid) {
+        seen.insert("old");
+        EXPECT_EQ(memory_of(*opened->dev), (Memory{{"old", 9}}));
+      } else {
+        seen.insert("new");
+        EXPECT_EQ(opened->dev->uuid(), kOtherUuid);
+        EXPECT_TRUE(opened->dev->devices().empty());
+        EXPECT_EQ(opened->dev->damaged_device_records(), 0U);
+      }
+      ASSERT_FALSE(HasFailure());
+      if (!space.was_cut()) break;
+    }
+  }
+  EXPECT_EQ(seen, (std::set<std::string>{"new", "none", "old"}));
+}
+
+// --- Open
+
+TEST_F(CacheDevTest, WhatWasNeverFormattedIsNoCacheDevice) {
+  std::fill(image_->begin(), image_->end(), std::byte{0});
+  EXPECT_EQ(open_fails().code(), Errc::integrity);
+  std::fill(image_->begin(), image_->end(), std::byte{0x5a});
+  EXPECT_EQ(open_fails().code(), Errc::integrity);
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, 2 * kMediaPage - 1}) {
+    EXPECT_EQ(try_open(MemorySpace::make_image(bytes)).status().code(), Errc::integrity) << bytes;
+  }
+}
+
+TEST_F(CacheDevTest, EitherCopyOfTheSuperblockIsEnough) {
+  add("one");
+  opened_ = {};
+  for (const std::uint64_t copy : {std::uint64_t{0}, kMediaPage}) {
+    for (std::size_t byte = 0; byte < sizeof(Superblock); byte += byte < 192 ? 1 : 97) {
+      const std::size_t version = offsetof(Superblock, version);
+      if (byte >= version && byte < version + sizeof(Superblock::version)) continue;  // see below
+      SCOPED_TRACE(testing::Message() << "byte " << byte << " of the copy at " << copy);
+      damage(copy + byte);
+      open();
+      ASSERT_FALSE(HasFailure());
+      EXPECT_EQ(memory(), (Memory{{"one", 0}}));
+      EXPECT_EQ(dev().uuid(), kUuid);
+      EXPECT_EQ(superblock_at(copy).header.crc, superblock_at(kMediaPage - copy).header.crc) << "not repaired";
+    }
+    auto space = std::make_unique<MemorySpace>(image_);
+    space->fail_reads(copy, kMediaPage);
+    const auto opened = CacheDev::open(std::move(space));
+    EXPECT_TRUE(opened.ok()) << "with the copy at " << copy << " unreadable: " << opened.status().message();
+  }
+}
+
+// Only a checksum makes a version number more than some damaged bytes.
+TEST_F(CacheDevTest, DamagedVersionInOneCopyIsNotANewerVersion) {
+  for (const std::uint64_t copy : {std::uint64_t{0}, kMediaPage}) {
+    for (std::size_t byte = 0; byte < sizeof(Superblock::version); ++byte) {
+      const Image left = MemorySpace::copy_image(*image_);
+      (*left)[copy + offsetof(Superblock, version) + byte] ^= std::byte{0x40};
+      const auto opened = try_open(left);
+      EXPECT_TRUE(opened.ok()) << "byte " << byte << " of the copy at " << copy << ": " << opened.status().message();
+    }
+  }
+}
+
+TEST_F(CacheDevTest, DamageOfBothSuperblockCopiesIsNoticed) {
+  damage(100);
+  damage(kMediaPage + 4000);
+  const Status status = open_fails();
+  EXPECT_EQ(status.code(), Errc::integrity);
+  EXPECT_NE(status.message().find("damaged"), std::string::npos) << status.message();
+}
+
+// Whoever follows the advice to format loses all that the cache device holds.
+TEST_F(CacheDevTest, UnreadableSuperblocksAreNotTakenForAnUnformattedDevice) {
+  auto space = std::make_unique<MemorySpace>(image_);
+  space->fail_reads(0, 2 * kMediaPage);
+  const auto opened = CacheDev::open(std::move(space));
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.status().code(), Errc::integrity);
+  EXPECT_EQ(opened.status().message().find("pcachefs format"), std::string::npos) << opened.status().message();
+}
+
+TEST_F(CacheDevTest, NewerVersionIsRefusedAndLeftAsItIs) {
+  Superblock newer = superblock_at(0);
+  newer.version = kMediaVersion + 1;
+  for (const bool both : {true, false}) {
+    put_superblock(0, newer);
+    if (both) put_superblock(kMediaPage, newer);
+    const MemorySpace::Image before = *image_;
+    const Status status = open_fails();
+    EXPECT_EQ(status.code(), Errc::invalid);
+    EXPECT_NE(status.message().find("version " + std::to_string(kMediaVersion + 1)), std::string::npos);
+    EXPECT_TRUE(*image_ == before);
+    newer.version = kMediaVersion;
+    put_superblock(kMediaPage, newer);
+    newer.version = kMediaVersion + 1;
+  }
+}
+
+TEST_F(CacheDevTest, NumbersThatDoNotFitEachOtherAreDamage) {
+  const Superblock good = superblock_at(0);
+  const auto refused = [&](const std::function<void(Superblock&)>& change) {
+    Superblock bad = good;
+    change(bad);
+    for (const std::uint64_t copy : {std::uint64_t{0}, kMediaPage}) put_superblock(copy, bad);
+    EXPECT_EQ(open_fails().code(), Errc::integrity);
+  };
+  refused([](Superblock& s) { s.size_bytes = 0; });
+  refused([](Superblock& s) { s.segment_size = 0; });
+  refused([](Superblock& s) { ++s.segment_count; });
+  refused([](Superblock& s) { ++s.slots_per_segment; });
+  refused([](Superblock& s) { s.first_segment += kMediaPage; });
+  refused([](Superblock& s) { s.label.fill('x'); });
+  refused([](Superblock& s) { s.version = 0; });
+  put_superblock(0, good);
+  open();
+}
+
+TEST_F(CacheDevTest, TruncatedSpaceIsRefused) {
+  image_->resize(kSize - 1);
+  const Status status = open_fails();
+  EXPECT_EQ(status.code(), Errc::integrity);
+  EXPECT_NE(status.message().find("truncated"), std::string::npos) << status.message();
+  image_->resize(2 * kMediaPage);
+  EXPECT_EQ(open_fails().code(), Errc::integrity);
+}
+
+TEST_F(CacheDevTest, SpaceThatGrewIsUsedAsFormatted) {
+  image_->resize(2 * kSize);
+  open();
+  EXPECT_EQ(dev().geometry().size_bytes, kSize);
+}
+
+TEST_F(CacheDevTest, CleanOnlyAfterItWasClosedInOrder) {
+  open();
+  EXPECT_FALSE(dev().was_clean()) << "it was open, and nobody closed it";
+  ASSERT_TRUE(dev().close_clean().ok());
+  open();
+  EXPECT_TRUE(dev().was_clean());
+  open();
+  EXPECT_FALSE(dev().was_clean());
+}
+
+TEST_F(CacheDevTest, CrashInCloseLosesNothing) {
+  ASSERT_TRUE(dev().set_clean_epoch(add("one"), 3).ok());
+  each_crash([](CacheDev& dev) { EXPECT_TRUE(dev.close_clean().ok()); },
+             [](CacheDev& dev, bool complete) {
+               EXPECT_EQ(memory_of(dev), (Memory{{"one", 3}}));
+               EXPECT_TRUE(!complete || dev.was_clean());
+             });
+}
+
+// --- Logical devices
+
+TEST_F(CacheDevTest, RemembersDevices) {
+  const std::uint32_t first = add("first");
+  const std::uint32_t second = add("second");
+  EXPECT_NE(first, second);
+  EXPECT_NE(id_at(first), id_at(second));
+  ASSERT_TRUE(dev().set_clean_epoch(second, 12).ok());
+  const std::uint32_t id = id_at(second);
+  open();
+  EXPECT_EQ(memory(), (Memory{{"first", 0}, {"second", 12}}));
+  EXPECT_EQ(id_at(second), id);
+  for (const auto& device : dev().devices()) {
+    const DeviceRecord expected = record_of(device.record.name.data());
+    EXPECT_EQ(device.record.streams, expected.streams);
+    EXPECT_EQ(device.record.size_bytes, expected.size_bytes);
+    EXPECT_EQ(device.record.backing_path, expected.backing_path);
+  }
+}
+
+TEST_F(CacheDevTest, RemovedDeviceIsForgotten) {
+  const std::uint32_t place = add("gone");
+  add("stays");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 7).ok());
+  ASSERT_TRUE(dev().remove_device(place).ok());
+  EXPECT_EQ(memory(), (Memory{{"stays", 0}}));
+  open();
+  EXPECT_EQ(memory(), (Memory{{"stays", 0}}));
+  EXPECT_EQ(add("next"), place);
+  EXPECT_EQ(memory(), (Memory{{"next", 0}, {"stays", 0}})) << "another device's dirty tail";
+}
+
+TEST_F(CacheDevTest, IdsAreNeverUsedTwice) {
+  std::set<std::uint32_t> ids = {0};
+  for (int i = 0; i < 20; ++i) {
+    const std::uint32_t place = add("dev" + std::to_string(i));
+    EXPECT_TRUE(ids.insert(id_at(place)).second) << id_at(place);
+    if (i % 2 == 0) {
+      ASSERT_TRUE(dev().remove_device(place).ok());
+    }
+    if (i % 3 == 0) open();
+    if (i % 5 == 0) {
+      ASSERT_TRUE(dev().close_clean().ok());
+      open();
+    }
+  }
+}
+
+TEST_F(CacheDevTest, FullTableIsRefused) {
+  for (std::uint32_t i = 0; i < kMaxDevices; ++i) add("dev" + std::to_string(i));
+  DeviceRecord record = record_of("too much");
+  EXPECT_EQ(dev().add_device(record).status().code(), Errc::no_space);
+  open();
+  EXPECT_EQ(dev().devices().size(), kMaxDevices);
+  EXPECT_EQ(dev().add_device(record).status().code(), Errc::no_space);
+  ASSERT_TRUE(dev().remove_device(17).ok());
+  EXPECT_EQ(add("one more"), 17U);
+}
+
+TEST_F(CacheDevTest, EitherCopyOfRecordAndDirtyTailIsEnough) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 5).ok());
+  const Geometry g = dev().geometry();
+  for (const std::uint64_t offset : {g.device_records, g.device_records_copy, g.device_states, g.device_states_copy}) {
+    damage(offset + 30);
+    open();
+    EXPECT_EQ(memory(), (Memory{{"one", 5}})) << offset;
+    EXPECT_EQ(dev().damaged_device_records(), 0U);
+    damage(offset + 30);
+  }
+}
+
+TEST_F(CacheDevTest, PlaceWithADamagedRecordIsNotGivenAway) {
+  const std::uint32_t place = add("damaged");
+  add("intact");
+  const Geometry g = dev().geometry();
+  damage(g.device_records + place * kMediaPage + 500);
+  damage(g.device_records_copy + place * kMediaPage + 10);
+  open();
+  EXPECT_EQ(dev().damaged_device_records(), 1U);
+  EXPECT_EQ(memory(), (Memory{{"intact", 0}}));
+  for (std::uint32_t i = 2; i < kMaxDevices; ++i) EXPECT_NE(add("dev" + std::to_string(i)), place);
+  DeviceRecord record = record_of("too much");
+  EXPECT_EQ(dev().add_device(record).status().code(), Errc::no_space);
+  open();
+  EXPECT_EQ(dev().damaged_device_records(), 1U);
+}
+
+TEST_F(CacheDevTest, RecordWithoutSenseIsDamaged) {
+  DeviceRecord record = record_of("odd");
+  record.streams = kMaxStreams + 1;
+  ASSERT_TRUE(dev().add_device(record).ok());
+  open();
+  EXPECT_TRUE(dev().devices().empty());
+  EXPECT_EQ(dev().damaged_device_records(), 1U);
+}
+
+// A device whose dirty tail is gone cannot tell clean from dirty; the others are none the worse for it.
+TEST_F(CacheDevTest, DamagedDirtyTailIsAnErrorOfItsDeviceAlone) {
+  const std::uint32_t damaged = add("damaged");
+  const std::uint32_t intact = add("intact");
+  ASSERT_TRUE(dev().set_clean_epoch(damaged, 5).ok());
+  ASSERT_TRUE(dev().set_clean_epoch(intact, 6).ok());
+  const Geometry g = dev().geometry();
+  damage(g.device_states + damaged * kRecordSize + 30);
+  damage(g.device_states_copy + damaged * kRecordSize + 30);
+  open();
+  EXPECT_EQ(dev().devices().size(), 2U);
+  EXPECT_EQ(dev().clean_epoch(damaged).status().code(), Errc::integrity);
+  EXPECT_EQ(*dev().clean_epoch(intact), 6U);
+  ASSERT_TRUE(dev().remove_device(damaged).ok());
+  EXPECT_EQ(add("next"), damaged);
+  EXPECT_EQ(*dev().clean_epoch(damaged), 0U);
+}
+
+TEST_F(CacheDevTest, FailedUpdatesOfTheDirtyTailDoNotMoveIt) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 5).ok());
+  opened_.space->fail_writes(0, kSize);
+  EXPECT_EQ(dev().set_clean_epoch(place, 6).code(), Errc::failed);
+  EXPECT_EQ(*dev().clean_epoch(place), 5U);
+  DeviceRecord record = record_of("two");
+  EXPECT_EQ(dev().add_device(record).status().code(), Errc::failed);
+  EXPECT_EQ(dev().remove_device(place).code(), Errc::failed);
+  EXPECT_EQ(memory(), (Memory{{"one", 5}}));
+  opened_.space->heal();
+  ASSERT_TRUE(dev().set_clean_epoch(place, 7).ok());
+  open();
+  EXPECT_EQ(memory(), (Memory{{"one", 7}}));
+}
+
+// --- Crashes
+
+TEST_F(CacheDevTest, CrashInAddLeavesTheDeviceOrNone) {
+  const std::uint32_t known_id = id_at(add("known"));
+  each_crash(
+      [](CacheDev& dev) {
+        DeviceRecord record = record_of("new");
+        EXPECT_TRUE(dev.add_device(record).ok());
+      },
+      [&](CacheDev& dev, bool complete) {
+        const Memory memory = memory_of(dev);
+        EXPECT_TRUE((!complete && memory == Memory{{"known", 0}}) || memory == (Memory{{"known", 0}, {"new", 0}}));
+        EXPECT_EQ(dev.damaged_device_records(), 0U) << "a crash is not damage";
+        std::set<std::uint32_t> ids = {known_id};
+        for (const auto& device : dev.devices()) ids.insert(device.record.device_id);
+        EXPECT_EQ(ids.size(), memory.size());
+        for (auto left = static_cast<std::uint32_t>(memory.size()); left < kMaxDevices; ++left) {
+          DeviceRecord record = record_of("later");
+          const auto place = dev.add_device(record);
+          ASSERT_TRUE(place.ok()) << "with " << left << " devices: " << place.status().message();
+          EXPECT_TRUE(ids.insert(record.device_id).second) << "id " << record.device_id << " again";
+        }
+      });
+}
+
+TEST_F(CacheDevTest, CrashInAddAtAUsedPlaceLeavesTheDeviceOrNone) {
+  const std::uint32_t place = add("gone");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 40).ok());
+  const std::uint32_t gone_id = id_at(place);
+  ASSERT_TRUE(dev().remove_device(place).ok());
+  each_crash(
+      [](CacheDev& dev) {
+        DeviceRecord record = record_of("new");
+        EXPECT_TRUE(dev.add_device(record).ok());
+      },
+      [&](CacheDev& dev, bool complete) {
+        const Memory memory = memory_of(dev);
+        EXPECT_TRUE((!complete && memory.empty()) || memory == (Memory{{"new", 0}}));
+        EXPECT_EQ(dev.damaged_device_records(), 0U);
+        for (const auto& device : dev.devices()) EXPECT_NE(device.record.device_id, gone_id);
+      });
+}
+
+TEST_F(CacheDevTest, CrashInRemoveLeavesTheDeviceOrNone) {
+  const std::uint32_t place = add("one");
+  add("two");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 8).ok());
+  each_crash([&](CacheDev& dev) { EXPECT_TRUE(dev.remove_device(place).ok()); },
+             [](CacheDev& dev, bool complete) {
+               const Memory memory = memory_of(dev);
+               EXPECT_TRUE((!complete && memory == Memory{{"one", 8}, {"two", 0}}) || memory == (Memory{{"two", 0}}));
+               EXPECT_EQ(dev.damaged_device_records(), 0U);
+             });
+}
+
+TEST_F(CacheDevTest, CrashInMovingTheDirtyTailLeavesTheOldOrTheNew) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 8).ok());
+  each_crash([&](CacheDev& dev) { EXPECT_TRUE(dev.set_clean_epoch(place, 9).ok()); },
+             [&](CacheDev& dev, bool complete) {
+               const Memory memory = memory_of(dev);
+               EXPECT_TRUE((!complete && memory == Memory{{"one", 8}}) || memory == (Memory{{"one", 9}}));
+               EXPECT_TRUE(dev.set_clean_epoch(place, 10).ok());
+               EXPECT_EQ(*dev.clean_epoch(place), 10U);
+             });
+}
+
+}  // namespace
+}  // namespace pcache
