@@ -109,6 +109,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .threads = config.threads}, *manager);
   if (!mount) return fail(mount.status());
   (*mount)->start();
+  if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   log_devices(manager->status());
   spdlog::info("serving {}", mount_point);
   ready(Status());

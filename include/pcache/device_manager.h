@@ -1,6 +1,7 @@
 // The engine as a whole: opens cache devices, brings up what they hold, adds and removes logical devices.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,6 +53,10 @@ class DeviceManager {
   virtual std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const = 0;
   // Every exposed logical device, by name.
   virtual std::vector<std::shared_ptr<LogicDev>> list() const = 0;
+
+  // Files on the filesystem with this device number, and loop devices on them, are refused as backing devices (busy):
+  // it is the one that this process serves.
+  virtual void exclude_filesystem(std::uint64_t device_number) = 0;
 
   // Never waits for I/O.
   virtual StatusReport status() const = 0;

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "pcache/status.h"
+
 namespace pcache {
 
 // What an acknowledged write has reached.
@@ -38,6 +40,9 @@ struct CacheOptions {
   // Milliseconds after which an open epoch closes by itself. Range 10 to 60,000.
   std::uint32_t epoch_max_ms = 1000;
 };
+
+// Errors: invalid, naming the option that is out of its range and the range.
+Status check_cache_options(const CacheOptions& options);
 
 struct AddOptions {
   // Label of the cache device; may be empty when there is only one.

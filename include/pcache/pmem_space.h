@@ -58,7 +58,8 @@ class PmemSpace {
 
 // Maps the cache device at `path`: a device-DAX node, a file on fsdax, or an ordinary file, whatever libpmem2 makes of
 // it. Takes an exclusive lock on it that lasts as long as the space (a second opener gets busy).
-// Errors: not_found, permission, busy (locked by another process), invalid (not a file or DAX device, empty), failed.
+// Errors: not_found, permission, busy (locked by another process), invalid (not a file or DAX
+// device), integrity (a file that is empty or has a part of a page, as none with a cache device has), failed.
 Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path);
 
 }  // namespace pcache

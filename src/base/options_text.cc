@@ -1,4 +1,4 @@
-// The words for the enumerations of the public headers.
+// The words for the enumerations of the public headers, and the ranges of the options.
 
 #include "pcache/options.h"
 #include "pcache/pmem_space.h"
@@ -18,5 +18,15 @@ const char* to_string(Granularity granularity) {
 }
 
 const char* to_string(Ack ack) { return ack == Ack::durable ? "durable" : "flush"; }
+
+Status check_cache_options(const CacheOptions& options) {
+  const auto bad = [](const char* name, const char* range) {
+    return Status(Errc::invalid, std::string("option ") + name + " must be " + range);
+  };
+  if (options.writeback_delay_ms > 86'400'000) return bad("writeback_delay_ms", "0 to 86400000");
+  if (options.dirty_high_percent > 95) return bad("dirty_high", "0 to 95 percent");
+  if (options.epoch_max_ms < 10 || options.epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
+  return Status();
+}
 
 }  // namespace pcache

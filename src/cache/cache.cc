@@ -10,16 +10,6 @@ namespace {
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
 
-Status check_options(const CacheOptions& options, const std::string& path) {
-  const auto bad = [&](const char* name, const char* range) {
-    return Status(Errc::invalid, path + ": option " + name + " must be " + range);
-  };
-  if (options.writeback_delay_ms > 86'400'000) return bad("writeback_delay_ms", "0 to 86400000");
-  if (options.dirty_high_percent > 95) return bad("dirty_high", "0 to 95 percent");
-  if (options.epoch_max_ms < 10 || options.epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
-  return Status();
-}
-
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
   if (text.empty() || text.size() >= N) return false;
@@ -29,12 +19,15 @@ bool copy_text(std::array<char, N>& to, const std::string& text) {
 
 }  // namespace
 
+Status Cache::check_ack(const CacheOptions& options, const PmemSpace& space) {
+  if (options.ack != Ack::flush || space.granularity() == Granularity::page) return Status();
+  return Status(Errc::invalid, space.path() + ": ack=flush is for page-granularity media; this one is " +
+                                   to_string(space.granularity()) + ", where a write is durable anyway");
+}
+
 Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options) {
-  if (Status status = check_options(options, cache_dev->space().path()); !status.ok()) return status;
-  if (options.ack == Ack::flush && cache_dev->space().granularity() != Granularity::page) {
-    return Status(Errc::invalid, cache_dev->space().path() + ": ack=flush is for page-granularity media; this one is " +
-                                     to_string(cache_dev->space().granularity()) + ", where a write is durable anyway");
-  }
+  if (Status status = check_cache_options(options); !status.ok()) return status;
+  if (Status status = check_ack(options, cache_dev->space()); !status.ok()) return status;
   std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options));
   // A crash during a removal leaves segments of a device that is not recorded any more.
   const auto devices = cache->cache_dev_->devices();

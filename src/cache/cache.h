@@ -22,6 +22,9 @@ namespace pcache {
 // Thread-safe, but for start() and the steps, which tests call instead of start().
 class Cache {
  public:
+  // Whether `space` can keep the promise that is asked for. Errors: invalid.
+  static Status check_ack(const CacheOptions& options, const PmemSpace& space);
+
   // Takes over an open cache device. Nothing is attached and nothing runs yet.
   // Errors: invalid (options out of range), failed (the medium).
   static Result<std::unique_ptr<Cache>> open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options);

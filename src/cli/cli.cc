@@ -29,8 +29,18 @@ std::string absolute(const std::string& path) {
 
 int report(const Status& status) {
   if (status.ok()) return 0;
-  std::string line = status.message();
-  std::replace(line.begin(), line.end(), '\n', ' ');
+  // One line, and nothing that a terminal would obey, whatever was typed.
+  std::string line;
+  for (const char c : status.message()) {
+    char escaped[5];
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line += c;
+    } else {
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      line += c == '\n' ? " " : escaped;
+    }
+  }
   std::fprintf(stderr, "pcachefs: %s\n", line.c_str());
   return exit_code(status.code());
 }
@@ -69,6 +79,22 @@ Result<json> ask(const std::string& mount, const std::string& command, const jso
 Status ask_to(const std::string& mount, const std::string& command, const json& args) {
   const auto reply = ask(mount, command, args);
   return reply ? Status() : reply.status();
+}
+
+// The first word that should be a command, or an option before it, and is neither; null if there is none.
+const char* unknown_word(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.empty() || word[0] != '-') {
+      const auto commands = app.get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
+      return commands.empty() ? argv[i] : nullptr;
+    }
+    const std::string name = word.substr(0, word.find('='));
+    const CLI::Option* option = app.get_option_no_throw(name);
+    if (option == nullptr) return argv[i];
+    if (name == word && option->get_items_expected_max() > 0) ++i;  // its value
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -145,6 +171,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
 
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
+  // Named before CLI11 sees it: without a subcommand it would only say that one is required.
+  if (const char* unknown = unknown_word(app, argc, argv)) {
+    return report(
+        Status(Errc::invalid, std::string("there is no command or option '") + unknown + "'; see pcachefs --help"));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -43,7 +43,7 @@ Status parse_mount_options(const std::string& text, MountArgs& args) {
     }
     if (!status.ok()) return status;
   }
-  return Status();
+  return check_cache_options(args.options);
 }
 
 }  // namespace pcache

@@ -3,6 +3,7 @@
 #include <libmount/libmount.h>
 #include <poll.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,6 +41,11 @@ Status umount_and_wait(const std::string& mount_point) {
   auto client = ControlClient::find(path);
   if (!client) {
     if (!is_pcachefs_mount(path)) return Status(Errc::not_found, "no pcachefs is mounted at " + mount_point);
+    if (client.status().code() != Errc::no_daemon) return client.status();
+    if (struct stat st{}; stat(path.c_str(), &st) == 0 || errno != ENOTCONN) {
+      return Status(Errc::no_daemon, "the daemon that serves " + mount_point + " has no control socket in " +
+                                         control_socket_path(path) + "; is PCACHEFS_RUN_DIR another one?");
+    }
     if (umount2(path.c_str(), MNT_DETACH) != 0) {
       return Status::from_errno(errno, "cannot detach " + mount_point + ", whose daemon is dead");
     }

@@ -1,9 +1,11 @@
 #include "device/device_manager_impl.h"
 
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 #include "base/size_text.h"
 
@@ -33,8 +35,10 @@ DeviceManagerImpl::~DeviceManagerImpl() {
 
 Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOptions& options) {
   const std::lock_guard change(change_mutex_);
+  if (Status status = check_cache_options(options); !status.ok()) return status;
   auto space = open_pmem_space(path);
   if (!space) return space.status();
+  if (Status status = Cache::check_ack(options, **space); !status.ok()) return status;
   auto cache_dev = CacheDev::open(std::move(*space));
   if (!cache_dev) return cache_dev.status();
   const std::string label = (*cache_dev)->label();
@@ -65,7 +69,12 @@ Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOpt
     caches_.push_back(std::move(*cache));
   }
   for (const CacheDev::Device& device : devices) {
-    if (Status status = attach(opened, device); !status.ok()) return status;
+    if (Status status = attach(opened, device); !status.ok()) {
+      const std::unique_lock lock(mutex_);
+      std::erase_if(entries_, [&](const Entry& entry) { return entry.cache == &opened; });
+      caches_.pop_back();
+      return status;
+    }
   }
   opened.start();
   return Status();
@@ -130,6 +139,33 @@ Status DeviceManagerImpl::check_backing_free(const std::string& path) const {
   return Status();
 }
 
+// A file, and a loop device on it, are one backing.
+Status DeviceManagerImpl::check_identity_free(const BackingIdentity& identity, const std::string& path) const {
+  const auto underlying = [](const std::string& id) {
+    constexpr std::string_view kLoop = "loop:";
+    return id.starts_with(kLoop) ? id.substr(kLoop.size(), id.find('+') - kLoop.size()) : id;
+  };
+  const std::shared_lock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (underlying(entry.device->recorded_backing().id) == underlying(identity.id)) {
+      return Status(Errc::busy, "backing device " + path + " is already attached as logical device " +
+                                    entry.device->name() + ", though by another path (" + entry.device->backing_path() +
+                                    ")");
+    }
+  }
+  if (!excluded_files_.empty() && underlying(identity.id).starts_with(excluded_files_)) {
+    return Status(Errc::busy,
+                  path + " lies in this mount itself; a logical device cannot be a backing device of its mount");
+  }
+  return Status();
+}
+
+void DeviceManagerImpl::exclude_filesystem(std::uint64_t device_number) {
+  const auto device = static_cast<dev_t>(device_number);
+  const std::unique_lock lock(mutex_);
+  excluded_files_ = "file:dev:" + std::to_string(major(device)) + ":" + std::to_string(minor(device)) + ":";
+}
+
 Status DeviceManagerImpl::add(const std::string& name, const std::string& backing_path, const AddOptions& options) {
   if (Status status = check_logic_dev_name(name); !status.ok()) return status;
   const std::lock_guard change(change_mutex_);
@@ -138,12 +174,16 @@ Status DeviceManagerImpl::add(const std::string& name, const std::string& backin
   if (find_entry(name)) {
     return Status(Errc::busy, "there is a logical device " + name + " already; choose another name or remove that one");
   }
+  if (backing_path.empty()) return Status(Errc::invalid, "the path of the backing device is empty");
   std::error_code error;
   const std::filesystem::path canonical = std::filesystem::canonical(backing_path, error);
   if (error) return Status::from_errno(error.value(), "cannot open backing device " + backing_path);
   // A stable link such as /dev/disk/by-id/... is remembered as it was given.
   const std::string path = std::filesystem::is_block_file(canonical) ? backing_path : canonical.string();
   if (Status status = check_backing_free(path); !status.ok()) return status;
+  if (const auto identity = probe_backing(path)) {
+    if (Status status = check_identity_free(*identity, path); !status.ok()) return status;
+  }
   auto backing = open_backing_dev(path);
   if (!backing) return backing.status();
   if (options.size_bytes && *options.size_bytes != (*backing)->size_bytes()) {

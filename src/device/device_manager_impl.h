@@ -24,6 +24,7 @@ class DeviceManagerImpl final : public DeviceManager {
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;
   StatusReport status() const override;
+  void exclude_filesystem(std::uint64_t device_number) override;
 
  private:
   struct Entry {
@@ -34,12 +35,14 @@ class DeviceManagerImpl final : public DeviceManager {
   Result<Cache*> choose_cache(const std::string& label) const;
   Result<Entry> find_entry(const std::string& name) const;
   Status check_backing_free(const std::string& path) const;
+  Status check_identity_free(const BackingIdentity& identity, const std::string& path) const;
   Status attach(Cache& cache, const CacheDev::Device& device);
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<std::unique_ptr<Cache>> caches_;
   std::vector<Entry> entries_;
+  std::string excluded_files_;  // how the identities of files begin that cannot be backing devices
 };
 
 }  // namespace pcache

@@ -6,10 +6,14 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include <algorithm>
+#include <array>
 #include <cctype>
 #include <cerrno>
+#include <cstddef>
 #include <filesystem>
 
+#include "base/file_lock.h"
 #include "base/size_text.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
@@ -42,18 +46,35 @@ std::string label_from(const std::string& path) {
   return label.empty() ? "cache" : label;
 }
 
-// Fully allocated: a store to a hole that the filesystem cannot fill would be a SIGBUS.
-Status allocate(int fd, const std::string& path, std::uint64_t size) {
+// Whether a file at `path`, of which `allocated` bytes are there already, can become a cache device of `size` bytes.
+Status check_size(int fd, const std::string& path, std::uint64_t size, std::uint64_t allocated,
+                  const FormatOptions& options) {
+  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   if (size > static_cast<std::uint64_t>(INT64_MAX)) return Status(Errc::invalid, path + ": the size is too large");
+  if (!is_aligned(size, page)) {
+    return Status(Errc::invalid, path + ": a size of " + std::to_string(size) + " bytes is not a multiple of " +
+                                     std::to_string(page) + "; give another --size");
+  }
+  if (const auto plan = CacheDev::plan(path, size, options.segment_size_bytes); !plan) return plan.status();
   struct statvfs fs {};
-  if (fstatvfs(fd, &fs) == 0 && size / fs.f_frsize > fs.f_bavail) {
+  const std::uint64_t missing = size - std::min(size, allocated);
+  if (fstatvfs(fd, &fs) == 0 && missing / fs.f_frsize > fs.f_bavail) {
     return Status(Errc::no_space, path + ": " + format_size(size) + " do not fit, its filesystem has " +
                                       format_size(fs.f_bavail * fs.f_frsize) + " left");
   }
-  if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(size)); error != 0) {
-    return Status::from_errno(error, "cannot allocate " + format_size(size) + " for " + path);
-  }
   return Status();
+}
+
+// Makes the file `size` bytes long, all of them allocated: a store to a hole that the filesystem cannot fill would be a
+// SIGBUS. On failure the file has `old_size` bytes, as before.
+Status resize(int fd, const std::string& path, std::uint64_t old_size, std::uint64_t size) {
+  if (ftruncate(fd, static_cast<off_t>(size)) != 0) return Status::from_errno(errno, "cannot resize " + path);
+  const int error = posix_fallocate(fd, 0, static_cast<off_t>(size));
+  if (error == 0) return Status();
+  if (size > old_size && ftruncate(fd, static_cast<off_t>(old_size)) != 0) {
+    return Status::from_errno(errno, "cannot resize " + path + " back");
+  }
+  return Status::from_errno(error, "cannot allocate " + format_size(size) + " for " + path);
 }
 
 Status write_format(const std::string& path, const FormatOptions& options) {
@@ -72,32 +93,30 @@ Status make_file(const std::string& path, const FormatOptions& options) {
   }
   const UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd) return Status::from_errno(errno, "cannot make cache file " + path);
-  Status status = allocate(fd.get(), path, *options.size_bytes);
+  Status status = check_size(fd.get(), path, *options.size_bytes, 0, options);
+  if (status.ok()) status = resize(fd.get(), path, 0, *options.size_bytes);
   if (status.ok()) status = write_format(path, options);
   if (!status.ok()) unlink(path.c_str());
   return status;
 }
 
-// Whether the cache device that `path` holds, if it does, may go.
-Status check_cache(const std::string& path, const FormatOptions& options, bool& is_cache) {
-  auto space = open_pmem_space(path);
-  if (!space) return space.status();
-  Superblock copies[2];
-  for (int i = 0; i < 2; ++i) {
-    if ((*space)->size() < 2 * kMediaPage || !(*space)->read(i * kMediaPage, &copies[i], sizeof copies[i])) continue;
-    if (copies[i].signature == Superblock::kSignature) is_cache = true;
+Status may_be_dirty(const std::string& path, const std::string& why) {
+  return Status(Errc::dirty, path + " is a pcachefs cache device that cannot be read (" + why +
+                                 ") and may hold dirty data; use --discard-dirty to give that up");
+}
+
+// Whether the cache device in `space` may go. Changes nothing.
+Status check_cache(std::unique_ptr<PmemSpace> space, const FormatOptions& options, bool& is_cache) {
+  const std::string path = space->path();
+  for (const std::uint64_t offset : {std::uint64_t{0}, kMediaPage}) {
+    Superblock copy;
+    if (space->size() < offset + sizeof copy || !space->read(offset, &copy, sizeof copy)) continue;
+    if (copy.signature == Superblock::kSignature) is_cache = true;
   }
-  if (!is_cache) return Status();
-  if (!options.force) {
-    return Status(Errc::busy, path + " is a pcachefs cache device already; use --force to make a new one of it");
-  }
-  if (options.discard_dirty) return Status();
-  auto cache_dev = CacheDev::open(std::move(*space));
-  if (!cache_dev) {
-    return Status(Errc::dirty, path + " is a pcachefs cache device that cannot be read (" +
-                                   cache_dev.status().message() +
-                                   ") and may hold dirty data; use --discard-dirty to give that up");
-  }
+  if (!is_cache || options.discard_dirty) return Status();
+  if (!options.force) return Status();
+  auto cache_dev = CacheDev::open(std::move(space), CacheDev::Access::inspect);
+  if (!cache_dev) return may_be_dirty(path, cache_dev.status().message());
   const auto dirty = count_dirty_bytes(std::move(*cache_dev));
   if (!dirty || *dirty != 0) {
     return Status(Errc::dirty, path + " holds " + (dirty ? format_size(*dirty) + " of" : std::string("unreadable")) +
@@ -105,6 +124,21 @@ Status check_cache(const std::string& path, const FormatOptions& options, bool& 
                                    "--discard-dirty to give that up");
   }
   return Status();
+}
+
+// The same for a file with part of a page, which cannot be mapped as a cache device: one that was cut short.
+Status check_cut_cache(int fd, const std::string& path, const FormatOptions& options, bool& is_cache) {
+  if (const int error = try_lock_exclusively(fd); error != 0) {
+    return error == EWOULDBLOCK ? Status(Errc::busy, path + " is in use by another process")
+                                : Status::from_errno(error, "cannot lock " + path);
+  }
+  for (const std::uint64_t offset : {std::uint64_t{0}, kMediaPage}) {
+    std::array<char, sizeof(Superblock::signature)> signature{};
+    const auto at = static_cast<off_t>(offset + offsetof(Superblock, signature));
+    if (pread(fd, signature.data(), signature.size(), at) < 0) return Status::from_errno(errno, "cannot read " + path);
+    if (signature == Superblock::kSignature) is_cache = true;
+  }
+  return is_cache && options.force && !options.discard_dirty ? may_be_dirty(path, "it was cut short") : Status();
 }
 
 }  // namespace
@@ -124,23 +158,34 @@ Status format_cache_dev(const std::string& path, const FormatOptions& options) {
   }
 
   bool is_cache = false;
-  if (!S_ISREG(st.st_mode) || st.st_size != 0) {
-    if (Status status = check_cache(path, options, is_cache); !status.ok()) return status;
+  const bool is_file = S_ISREG(st.st_mode);
+  const auto old_size = static_cast<std::uint64_t>(st.st_size);
+  if (is_file && !is_aligned(old_size, static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)))) {
+    // Locked by a descriptor that goes before the file is opened as a cache device.
+    const UniqueFd own(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!own) return Status::from_errno(errno, "cannot open " + path);
+    if (Status status = check_cut_cache(own.get(), path, options, is_cache); !status.ok()) return status;
+  } else if (!is_file || old_size != 0) {
+    auto space = open_pmem_space(path);
+    if (!space) return space.status();
+    if (Status status = check_cache(std::move(*space), options, is_cache); !status.ok()) return status;
   }
   const UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return Status::from_errno(errno, "cannot open " + path);
-  if (!is_cache && !options.force) {
-    const auto content = describe_content(fd.get(), path);
+  if (!options.force) {
+    const Result<std::string> content =
+        is_cache ? Result<std::string>("a pcachefs cache device") : describe_content(fd.get(), path);
     if (!content) return content.status();
     if (!content->empty()) {
       return Status(Errc::busy, path + " holds " + *content + "; use --force to overwrite it");
     }
   }
-  if (S_ISREG(st.st_mode)) {
-    const std::uint64_t size = options.size_bytes.value_or(static_cast<std::uint64_t>(st.st_size));
+  if (is_file) {
+    const std::uint64_t size = options.size_bytes.value_or(old_size);
     if (size == 0) return Status(Errc::invalid, path + " is empty; give --size");
-    if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return Status::from_errno(errno, "cannot resize " + path);
-    if (Status status = allocate(fd.get(), path, size); !status.ok()) return status;
+    const std::uint64_t allocated = static_cast<std::uint64_t>(st.st_blocks) * 512;
+    if (Status status = check_size(fd.get(), path, size, allocated, options); !status.ok()) return status;
+    if (Status status = resize(fd.get(), path, old_size, size); !status.ok()) return status;
   }
   return write_format(path, options);
 }

@@ -7,11 +7,13 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <memory>
 
 #include "base/crc32c.h"
@@ -70,6 +72,7 @@ struct fsuuid2 {
 std::string mounted_filesystem_uuid(int fd) {
   fsuuid2 answer{};
   if (fd < 0 || ioctl(fd, FS_IOC_GETFSUUID, &answer) != 0 || answer.len != sizeof answer.uuid) return "";
+  if (std::all_of(std::begin(answer.uuid), std::end(answer.uuid), [](__u8 byte) { return byte == 0; })) return "";
   std::string text;
   for (std::size_t i = 0; i < sizeof answer.uuid; ++i) {
     std::array<char, 3> byte{};

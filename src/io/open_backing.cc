@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -13,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/file_lock.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "io/backing_probe.h"
@@ -26,16 +26,11 @@ namespace {
 constexpr int kBlockLockAttempts = 50;
 constexpr std::chrono::milliseconds kBlockLockInterval{20};
 
-bool is_lock_conflict(int error) { return error == EWOULDBLOCK || error == EAGAIN || error == EACCES; }
-
-// Takes both kinds of lock, since another opener may know only one of them.
 Status lock_exclusively(int fd, bool is_block_device, const std::string& path) {
-  struct flock whole {};
-  whole.l_type = F_WRLCK;
-  whole.l_whence = SEEK_SET;
   for (int attempt = 1;; ++attempt) {
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fcntl(fd, F_OFD_SETLK, &whole) == 0) return Status();
-    if (!is_lock_conflict(errno)) return Status::from_errno(errno, "cannot lock backing device " + path);
+    const int error = try_lock_exclusively(fd);
+    if (error == 0) return Status();
+    if (error != EWOULDBLOCK) return Status::from_errno(error, "cannot lock backing device " + path);
     if (!is_block_device || attempt == kBlockLockAttempts) {
       return Status(Errc::busy,
                     "backing device " + path + " is in use, as another logical device or by another process");

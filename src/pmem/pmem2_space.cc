@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <libpmem2.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/file_lock.h"
 #include "base/units.h"
 #include "pmem/media_guard.h"
 
@@ -59,27 +59,26 @@ Status check_kind(const struct stat& st, const std::string& path) {
   }
   if (!S_ISREG(st.st_mode)) return Status();
   if (st.st_size == 0) {
-    return Status(Errc::invalid, path + " is empty; make a cache device of it with pcachefs format");
+    return Status(Errc::integrity, path + " is empty; make a cache device of it with pcachefs format");
   }
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   if (!is_aligned(static_cast<std::uint64_t>(st.st_size), page)) {
-    return Status(Errc::invalid, path + " has " + std::to_string(st.st_size) + " bytes, which is not a multiple of " +
-                                     std::to_string(page) + "; if it was cut short, restore it, else format it anew");
+    return Status(Errc::integrity, path + " has " + std::to_string(st.st_size) + " bytes, not a multiple of " +
+                                       std::to_string(page) +
+                                       ": it is not a pcachefs cache device, or was truncated; "
+                                       "restore it, or format it anew");
   }
   return Status();
 }
 
-// Takes both kinds of lock on a file, since another opener may know only one of them. A device node takes flock alone.
-Status lock_exclusively(int fd, bool is_file, const std::string& path) {
-  struct flock whole {};
-  whole.l_type = F_WRLCK;
-  whole.l_whence = SEEK_SET;
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && (!is_file || fcntl(fd, F_OFD_SETLK, &whole) == 0)) return Status();
-  if (errno == EWOULDBLOCK || errno == EAGAIN || errno == EACCES) {
+Status lock_exclusively(int fd, const struct stat& st, const std::string& path) {
+  const int error = try_lock_exclusively(fd, S_ISCHR(st.st_mode));
+  if (error == 0) return Status();
+  if (error == EWOULDBLOCK) {
     return Status(Errc::busy,
                   "cache device " + path + " is in use, by this or another process; unmount it there first");
   }
-  return Status::from_errno(errno, "cannot lock cache device " + path);
+  return Status::from_errno(error, "cannot lock cache device " + path);
 }
 
 }  // namespace
@@ -122,6 +121,11 @@ Status Pmem2Space::persist(std::size_t offset, std::size_t length) {
   if (msync(base_ + begin, end - begin, MS_SYNC) != 0) {
     return Status::from_errno(errno, path_ + ": cannot make the cache device's content durable");
   }
+  // What lies beyond the end of a truncated file is skipped without an error.
+  if (struct stat st{};
+      fstat(fd_.get(), &st) != 0 || (S_ISREG(st.st_mode) && static_cast<std::size_t>(st.st_size) < end)) {
+    return Status(Errc::failed, path_ + ": the cache device was truncated while it was in use");
+  }
   return Status();
 }
 
@@ -153,7 +157,7 @@ Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {
   if (Status status = check_kind(st, path); !status.ok()) return status;
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return Status::from_errno(errno, cannot_open);
-  if (Status status = lock_exclusively(fd.get(), S_ISREG(st.st_mode), path); !status.ok()) return status;
+  if (Status status = lock_exclusively(fd.get(), st, path); !status.ok()) return status;
   // Under the lock: whoever held it before may have resized the file.
   if (fstat(fd.get(), &st) != 0) return Status::from_errno(errno, cannot_open);
   if (Status status = check_kind(st, path); !status.ok()) return status;

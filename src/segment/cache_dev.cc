@@ -21,15 +21,17 @@ Status clear(PmemSpace& space, std::uint64_t offset, std::uint64_t length) {
 
 }  // namespace
 
+Result<Geometry> CacheDev::plan(const std::string& path, std::uint64_t size_bytes, std::uint64_t segment_size) {
+  if (segment_size == 0) segment_size = default_segment_size(size_bytes);
+  if (const auto geometry = compute_geometry(size_bytes, segment_size)) return *geometry;
+  return Status(Errc::invalid, path + ": " + std::to_string(size_bytes) + " bytes do not hold " +
+                                   std::to_string(kMinSegments) + " segments of " + std::to_string(segment_size) +
+                                   " bytes; give a larger --size or a smaller --segment-size");
+}
+
 Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
-  const std::uint64_t segment_size =
-      params.segment_size != 0 ? params.segment_size : default_segment_size(space.size());
-  const auto geometry = compute_geometry(space.size(), segment_size);
-  if (!geometry) {
-    return Status(Errc::invalid, space.path() + ": " + std::to_string(space.size()) + " bytes do not hold " +
-                                     std::to_string(kMinSegments) + " segments of " + std::to_string(segment_size) +
-                                     " bytes; give a larger --size or a smaller --segment-size");
-  }
+  const auto geometry = plan(space.path(), space.size(), params.segment_size);
+  if (!geometry) return geometry.status();
   if (params.label.size() >= sizeof(Superblock::label)) {
     return Status(Errc::invalid, space.path() + ": the label is longer than 63 bytes");
   }

@@ -27,6 +27,10 @@ class CacheDev {
     std::uint64_t segment_size = 0;  // 0: default_segment_size()
   };
 
+  // The layout that a cache device at `path` of `size_bytes` would have; segment_size 0: default_segment_size().
+  // Errors: invalid (too small, bad segment size).
+  static Result<Geometry> plan(const std::string& path, std::uint64_t size_bytes, std::uint64_t segment_size);
+
   // Writes an empty cache device over all of `space`. Persist order: both superblock copies are wiped, tables are
   // cleared, the superblock comes last; a crash before that leaves no cache device.
   // Errors: invalid (too small, bad segment size), failed.

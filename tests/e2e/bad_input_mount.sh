@@ -64,7 +64,7 @@ cp "$SHM/dirty" "$SHM/cut-to-superblock"
 truncate -s 8K "$SHM/cut-to-superblock"
 watched+=("$SHM/empty" "$SHM/small" "$SHM/blank" "$SHM/random" "$SHM/letter" "$SHM/newer" "$SHM/damage" "$SHM/cut"
   "$SHM/cut-off-page" "$SHM/cut-to-superblock")
-refused 2 "$SHM/empty" "$MNT" --cache "$SHM/empty"
+refused 6 "$SHM/empty" "$MNT" --cache "$SHM/empty"
 refused 6 "$SHM/small" "$MNT" --cache "$SHM/small"
 refused 6 "$SHM/blank.* not a pcachefs" "$MNT" --cache "$SHM/blank"
 refused 6 "$SHM/random.* not a pcachefs" "$MNT" --cache "$SHM/random"

@@ -38,6 +38,7 @@ class FakeManager final : public DeviceManager {
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }
+  void exclude_filesystem(std::uint64_t) override {}
   StatusReport status() const override {
     const std::lock_guard lock(mutex_);
     return report_;

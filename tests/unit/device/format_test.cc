@@ -165,7 +165,7 @@ TEST_F(FormatTest, NothingHalfMadeIsLeftBehind) {
       {bad_segments, Errc::invalid},
       {bad_label, Errc::invalid},
       {of_size(1ULL << 60), Errc::no_space},
-      {of_size(~0ULL >> 1), Errc::no_space},
+      {of_size(~0ULL >> 1), Errc::invalid},
       {of_size(1ULL << 63), Errc::invalid},
   };
   for (const auto& [options, code] : bad) {

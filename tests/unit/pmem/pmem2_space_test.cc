@@ -228,10 +228,10 @@ TEST_F(OpenPmemSpaceTest, OnlyFilesAndDaxNodesAreTaken) {
 
 TEST_F(OpenPmemSpaceTest, EmptyFilesAndPartsOfPagesAreInvalid) {
   make_file(dir_ / "empty", 0);
-  EXPECT_EQ(refusal(dir_ / "empty"), Errc::invalid);
+  EXPECT_EQ(refusal(dir_ / "empty"), Errc::integrity);
   for (const std::size_t size : {std::size_t{1}, std::size_t{512}, kSize + 1, kSize - 512}) {
     make_file(dir_ / "odd", size);
-    EXPECT_EQ(refusal(dir_ / "odd"), Errc::invalid) << size;
+    EXPECT_EQ(refusal(dir_ / "odd"), Errc::integrity) << size;
   }
 }
 
