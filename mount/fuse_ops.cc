@@ -97,12 +97,8 @@ void on_read(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, f
   const std::uint64_t start = static_cast<std::uint64_t>(offset);
   if (offset < 0 || size > Transport::kMaxWrite) return void(fuse_reply_err(req, EINVAL));
   if (start >= device->size_bytes()) return void(fuse_reply_buf(req, nullptr, 0));
-  const std::size_t length = std::min<std::uint64_t>(size, device->size_bytes() - start);
-  if (ReadView view; device->view(start, length, view)) {
-    return void(fuse_reply_iov(req, view.pieces().data(), static_cast<int>(view.pieces().size())));
-  }
   DataRequest* request = start_request(req, std::move(device));
-  request->length = length;
+  request->length = std::min<std::uint64_t>(size, request->device->size_bytes() - start);
   request->buffer = Transport::take_request_buffer();  // its few bytes have been understood
   request->device->read(start, {request->buffer->data(), request->length}, request->completion(read_done));
 }

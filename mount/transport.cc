@@ -83,22 +83,19 @@ void Transport::serve() {
   eventfd_write(wake_.get(), 1);  // the other threads see it too
 }
 
-// Reads on for a short time, as read(2) does. errno is EAGAIN when nothing came, or another thread looks already.
+// Reads on for a short time, as read(2) does; errno is EAGAIN when nothing came. Others that want to run, among them
+// those who make the next request, get their turn in between.
 ssize_t Transport::look_for_request(int fd) {
-  if (somebody_looks_.exchange(true, std::memory_order_acquire)) {
-    errno = EAGAIN;
-    return -1;
-  }
+  constexpr int kLooksPerYield = 4;
   const auto until = std::chrono::steady_clock::now() + kLookTime;
-  ssize_t length = -1;
-  do {
-    sched_yield();
-    length = read(fd, request_buffer->data(), request_buffer->size());
-  } while (length < 0 && errno == EAGAIN && std::chrono::steady_clock::now() < until);
-  const int error = errno;
-  somebody_looks_.store(false, std::memory_order_release);
-  errno = error;
-  return length;
+  for (int looks = 1;; ++looks) {
+    const ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
+    if (length >= 0 || errno != EAGAIN) return length;
+    if (std::chrono::steady_clock::now() >= until) break;
+    if (looks % kLooksPerYield == 0) sched_yield();
+  }
+  errno = EAGAIN;
+  return -1;
 }
 
 // Returns false when the threads shall end.

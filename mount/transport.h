@@ -15,8 +15,8 @@ struct fuse_session;
 
 namespace pcache {
 
-// A round trip is mostly the wake-up of the reading thread, so a thread goes on looking for the next request for a
-// short time after each one. Only one thread looks at a time, and it gives way to others that want to run.
+// A round trip is mostly the wake-up of the reading thread, so each thread goes on looking for the next request for a
+// short time after each one, giving way to others that want to run.
 class Transport {
  public:
   static constexpr std::size_t kMaxWrite = 1 << 20;               // data of one request
@@ -48,7 +48,6 @@ class Transport {
   UniqueFd wake_;
   UniqueFd ended_;
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> somebody_looks_{false};
   BufferPool buffers_;
   std::vector<std::thread> threads_;
 };

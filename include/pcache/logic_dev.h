@@ -7,7 +7,6 @@
 #include <string>
 
 #include "pcache/completion.h"
-#include "pcache/read_view.h"
 #include "pcache/stats.h"
 
 namespace pcache {
@@ -28,11 +27,6 @@ class LogicDev {
   // Served on the calling thread when all of it is cached; otherwise from the backing, the completion coming from its
   // thread. Errors: EIO (the backing failed, or dirty data is damaged).
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;
-
-  // Serves a read without copying: when all of the range is cached and intact (which is checked), `view` (empty before)
-  // holds it in place and true is returned. Otherwise false, and the range is to be read(): it misses, or is damaged,
-  // or has more pieces than a view takes. Never waits.
-  virtual bool view(std::uint64_t offset, std::uint64_t length, ReadView& view) = 0;
 
   // On completion the write has reached what Ack promises. May wait for space. Errors: EIO, ENOSPC never.
   virtual void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) = 0;

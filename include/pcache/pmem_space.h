@@ -51,9 +51,6 @@ class PmemSpace {
 
   // Copies out of the medium. Returns false when the medium failed; the destination is then undefined.
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
-
-  // Computes the CRC-32C of a range where it lies. Returns false when the medium failed; `crc` is then undefined.
-  virtual bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const = 0;
 };
 
 // Maps the cache device at `path`: a device-DAX node, a file on fsdax, or an ordinary file, whatever libpmem2 makes of

@@ -35,7 +35,6 @@ class CachedDevice final : public LogicDev {
   std::uint64_t size_bytes() const override { return size_bytes_; }
   std::uint64_t inode() const override { return inode_; }
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
-  bool view(std::uint64_t offset, std::uint64_t length, ReadView& view) override;
   void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override;
   void flush(Completion done) override;
   void discard(std::uint64_t offset, std::uint64_t length, Completion done) override;
@@ -127,7 +126,6 @@ class CachedDevice final : public LogicDev {
   enum class Lookup { hit, miss, error };
   Lookup read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip, std::span<std::byte> out);
   bool drop_damaged(Stream& stream, const StreamIndex::Found& found);
-  std::uint64_t cell_offset(SlotId slot) const;
   bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
   StreamIndex::Found find_pinned(const Stream& stream, std::uint64_t block);
   void read_rest(ReadOp& op, std::uint64_t from);

@@ -102,31 +102,6 @@ StreamIndex::Found CachedDevice::find_pinned(const Stream& stream, std::uint64_t
   }
 }
 
-bool CachedDevice::view(std::uint64_t offset, std::uint64_t length, ReadView& view) {
-  if (!in_bounds(offset, length) || stopped_ || failed_ || !serves_) return false;
-  const PmemSpace& space = cache_.cache_dev().space();
-  const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
-  const std::uint64_t end = offset + length;
-  std::uint64_t hits = 0;
-  for (std::uint64_t at = offset; at < end; ++hits) {
-    const std::uint64_t block = at / kBlockSize;
-    const std::uint64_t piece = std::min(end, (block + 1) * kBlockSize) - at;
-    if (view.full()) return view.clear(), false;
-    const StreamIndex::Found found = find_pinned(stream_of(block), block);
-    if (found.slot == kNoSlot || found.key.type == SlotType::lost) return view.clear(), false;
-    const std::uint64_t cell = cell_offset(found.slot);
-    view.add(space.base() + cell + at % kBlockSize, piece, cache_.pool(), found.slot / slots_per_segment);
-    std::uint32_t crc = 0;
-    if (!space.checksum(cell, kBlockSize, crc) || crc != found.value) return view.clear(), false;
-    cache_.slots().heat(found.slot);
-    at += piece;
-  }
-  reads_.fetch_add(1, std::memory_order_relaxed);
-  read_bytes_.fetch_add(length, std::memory_order_relaxed);
-  read_hits_.fetch_add(hits, std::memory_order_relaxed);
-  return true;
-}
-
 CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip,
                                                std::span<std::byte> out) {
   for (;;) {
@@ -150,13 +125,10 @@ CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t blo
   }
 }
 
-std::uint64_t CachedDevice::cell_offset(SlotId slot) const {
-  const Geometry& g = cache_.cache_dev().geometry();
-  return g.cell_offset(slot / g.slots_per_segment, slot % g.slots_per_segment);
-}
-
 bool CachedDevice::read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const {
-  return cache_.cache_dev().space().read(cell_offset(slot), out, kBlockSize) && crc32c(out, kBlockSize) == crc;
+  const Geometry& g = cache_.cache_dev().geometry();
+  const std::uint64_t offset = g.cell_offset(slot / g.slots_per_segment, slot % g.slots_per_segment);
+  return cache_.cache_dev().space().read(offset, out, kBlockSize) && crc32c(out, kBlockSize) == crc;
 }
 
 // A clean block that is damaged is forgotten, to be read from the backing again; a dirty one has no other copy.

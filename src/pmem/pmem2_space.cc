@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/crc32c.h"
 #include "base/file_lock.h"
 #include "base/units.h"
 #include "pmem/media_guard.h"
@@ -141,12 +140,6 @@ bool Pmem2Space::read(std::size_t offset, void* destination, std::size_t length)
   PCACHE_CHECK(contains(offset, length), "a load outside the cache device");
   const std::byte* const from = base_ + offset;
   return guarded([&] { std::memcpy(destination, from, length); });
-}
-
-bool Pmem2Space::checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const {
-  PCACHE_CHECK(contains(offset, length), "a load outside the cache device");
-  const std::byte* const from = base_ + offset;
-  return guarded([&] { crc = crc32c(from, length); });
 }
 
 Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {

@@ -28,7 +28,6 @@ class Pmem2Space final : public PmemSpace {
   Status persist(std::size_t offset, std::size_t length) override;
   void prefault(std::size_t offset, std::size_t length) override;
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
-  bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const override;
 
  private:
   bool contains(std::size_t offset, std::size_t length) const { return offset <= size_ && length <= size_ - offset; }

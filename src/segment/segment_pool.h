@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "media/segment_entry.h"
-#include "pcache/read_view.h"
 #include "segment/cache_dev.h"
 
 namespace pcache {
@@ -26,7 +25,7 @@ struct SegmentUse {
 };
 
 // Thread-safe.
-class SegmentPool final : public ReadView::Keeper {
+class SegmentPool {
  public:
   // Loads the table. Segments whose entry is damaged in both copies are set aside: never free, never part of a log.
   explicit SegmentPool(CacheDev& cache_dev);
@@ -59,7 +58,6 @@ class SegmentPool final : public ReadView::Keeper {
   // Keeps the segment's cells as they are until unpin(). Lock-free; a full memory fence.
   void pin(SegmentId id) { pins_[id].fetch_add(1, std::memory_order_seq_cst); }
   void unpin(SegmentId id) { pins_[id].fetch_sub(1, std::memory_order_release); }
-  void release_piece(SegmentId id) override { unpin(id); }
   bool pinned(SegmentId id) const { return pins_[id].load(std::memory_order_acquire) != 0; }
 
  private:

@@ -59,9 +59,6 @@ class CountingSpace final : public PmemSpace {
   bool read(std::size_t offset, void* destination, std::size_t length) const override {
     return space_->read(offset, destination, length);
   }
-  bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const override {
-    return space_->checksum(offset, length, crc);
-  }
 
  private:
   const std::unique_ptr<PmemSpace> space_;

@@ -101,7 +101,7 @@ TEST_P(CrashTest, AtEveryStepOfOneAndOfTwoOperations) {
 
 TEST_P(CrashTest, AtEveryStepOfThreeOperations) {
   std::mt19937_64 random(from_environment("PCACHE_CRASH_SEED", 1));
-  const std::uint64_t triples = from_environment("PCACHE_CRASH_TRIPLES", 100);
+  const std::uint64_t triples = from_environment("PCACHE_CRASH_TRIPLES", 150);
   for (std::uint64_t i = 0; i < triples && !HasFatalFailure(); ++i) {
     const std::size_t n = kOperations.size();
     const std::vector<std::size_t> sequence = {random() % n, random() % n, random() % n};

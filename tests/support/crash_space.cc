@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/crc32c.h"
 #include "base/units.h"
 
 namespace pcache {
@@ -79,12 +78,6 @@ void CrashSpace::settle(std::size_t begin, std::size_t end) {
 bool CrashSpace::read(std::size_t offset, void* destination, std::size_t length) const {
   if (offset > size() || length > size() - offset) std::abort();
   if (length != 0) std::memcpy(destination, base() + offset, length);
-  return true;
-}
-
-bool CrashSpace::checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const {
-  if (offset > size() || length > size() - offset) std::abort();
-  crc = crc32c(base() + offset, length);
   return true;
 }
 

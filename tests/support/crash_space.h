@@ -66,7 +66,6 @@ class CrashSpace final : public PmemSpace {
   Status persist(std::size_t offset, std::size_t length) override;
   void prefault(std::size_t, std::size_t) override {}
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
-  bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const override;
 
   // Called before each drain and persist that has something to make durable takes effect: the moment for a cut, since
   // whatever was stored until then may be there or not.

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <utility>
 
-#include "base/crc32c.h"
 #include "base/units.h"
 
 namespace pcache {
@@ -58,13 +57,6 @@ bool MemorySpace::read(std::size_t offset, void* destination, std::size_t length
   ++reads_;
   if (has_faults_ && is_faulty(read_faults_, offset, length)) return false;
   if (length != 0) std::memcpy(destination, image_->data() + offset, length);
-  return true;
-}
-
-bool MemorySpace::checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const {
-  std::vector<std::byte> bytes(length);
-  if (!read(offset, bytes.data(), length)) return false;
-  crc = crc32c(bytes.data(), length);
   return true;
 }
 

@@ -36,7 +36,6 @@ class MemorySpace : public PmemSpace {
   Status persist(std::size_t offset, std::size_t length) override;
   void prefault(std::size_t, std::size_t) override {}
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
-  bool checksum(std::size_t offset, std::size_t length, std::uint32_t& crc) const override;
 
   // --- Faults
 

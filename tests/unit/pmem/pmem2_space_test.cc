@@ -11,7 +11,6 @@
 #include <optional>
 #include <vector>
 
-#include "base/crc32c.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temp_dir.h"
 
@@ -92,9 +91,6 @@ TEST_P(Pmem2SpaceTest, WhatWasWrittenIsReadAndIsInTheFileOncePersisted) {
     ASSERT_TRUE(space->read(offset, back.data(), length)) << offset;
     EXPECT_EQ(back, data) << offset;
     EXPECT_EQ(std::string(reinterpret_cast<const char*>(space->base()) + offset, length), data) << offset;
-    std::uint32_t crc = 0;
-    ASSERT_TRUE(space->checksum(offset, length, crc)) << offset;
-    EXPECT_EQ(crc, crc32c(data.data(), length)) << offset;
     const Status persisted = space->persist(offset, length);
     EXPECT_TRUE(persisted.ok()) << persisted.message();
     EXPECT_EQ(read_file(path_, offset, length), data) << offset;
@@ -134,10 +130,8 @@ TEST_P(Pmem2SpaceTest, ATruncatedFileIsAnErrorAndNotTheEnd) {
   ASSERT_NE(space, nullptr);
   std::filesystem::resize_file(path_, 1 << 20);
   std::vector<char> buffer(8192, 'y');
-  std::uint32_t crc = 0;
   EXPECT_FALSE(space->write(2 << 20, buffer.data(), buffer.size()));
   EXPECT_FALSE(space->read(2 << 20, buffer.data(), buffer.size()));
-  EXPECT_FALSE(space->checksum(2 << 20, buffer.size(), crc));
   // Also where only the end of a range is gone.
   EXPECT_FALSE(space->write((1 << 20) - 4096, buffer.data(), buffer.size()));
   EXPECT_FALSE(space->read((1 << 20) - 4096, buffer.data(), buffer.size()));
