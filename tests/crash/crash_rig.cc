@@ -164,7 +164,7 @@ void CrashRig::boundary() { boundaries_.insert(digest(latest_)); }
 
 // So that no epoch closes in the middle of an operation.
 void CrashRig::make_room() {
-  while (failure_.empty() && engine_.cache->pool().free_count() < 2) {
+  while (failure_.empty() && engine_.cache->pool().free_count() < engine_.cache->reserve() + 2) {
     if (engine_.device->dirty_bytes() != 0) drain();
     if (!engine_.cache->reclaim_step()) return;
   }

@@ -176,7 +176,7 @@ class Model {
     if (!discard) {
       for (std::byte& byte : bytes) byte = static_cast<std::byte>(random_());
     }
-    if (rig_.cache().pool().free_count() < 2) return;
+    if (rig_.cache().pool().free_count() < rig_.cache().reserve() + 2) return;
     change(range, bytes);
     const int error = discard ? rig_.discard(range.offset, range.length) : rig_.write(range.offset, bytes);
     if (rig_.space().was_cut()) return;  // nobody is there any more to be told

@@ -149,7 +149,7 @@ bool EngineRig::step() {
 }
 
 bool EngineRig::make_room(std::uint32_t segments) {
-  while (cache_->pool().free_count() < segments) {
+  while (cache_->pool().free_count() < cache_->reserve() + segments) {
     if (!step()) return false;
   }
   return true;

@@ -63,7 +63,7 @@ class EngineRig {
   // One step of writeback and of reclaim, the epoch closed if there is none to write back. Returns whether there was
   // something to do.
   bool step();
-  // Steps until `segments` segments are free; false when that leads nowhere.
+  // Steps until writes may take `segments` segments; false when that leads nowhere.
   bool make_room(std::uint32_t segments);
 
   // Closes in order and opens again.
