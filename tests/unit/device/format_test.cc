@@ -159,14 +159,10 @@ TEST_F(FormatTest, NothingHalfMadeIsLeftBehind) {
   FormatOptions bad_label = of_size(kSize);
   bad_label.label = "a b";
   const std::pair<FormatOptions, Errc> bad[] = {
-      {of_size(4096), Errc::invalid},
-      {of_size(kSize + 100), Errc::invalid},
-      {large_segments, Errc::invalid},
-      {bad_segments, Errc::invalid},
-      {bad_label, Errc::invalid},
-      {of_size(1ULL << 60), Errc::no_space},
-      {of_size(~0ULL >> 1), Errc::invalid},
-      {of_size(1ULL << 63), Errc::invalid},
+      {of_size(4096), Errc::invalid},       {of_size(kSize + 100), Errc::invalid},
+      {large_segments, Errc::invalid},      {bad_segments, Errc::invalid},
+      {bad_label, Errc::invalid},           {of_size(1ULL << 60), Errc::no_space},
+      {of_size(~0ULL >> 1), Errc::invalid}, {of_size(1ULL << 63), Errc::invalid},
   };
   for (const auto& [options, code] : bad) {
     EXPECT_EQ(format_cache_dev(path_, options).code(), code) << *options.size_bytes;

@@ -11,7 +11,6 @@
 #include <unordered_set>
 #include <vector>
 
-
 namespace pcache {
 namespace {
 

@@ -29,7 +29,8 @@ TEST(ZeroMapTest, AgreesWithAMapOfSingleBlocks) {
       zeros.forget_before(before);
       std::erase_if(model, [&](const auto& entry) { return entry.second < before; });
     }
-    for (std::uint64_t b = 0; b < 250; ++b) ASSERT_EQ(zeros.contains(b), model.count(b) != 0) << "block " << b << " at " << lsn;
+    for (std::uint64_t b = 0; b < 250; ++b)
+      ASSERT_EQ(zeros.contains(b), model.count(b) != 0) << "block " << b << " at " << lsn;
     ASSERT_EQ(zeros.empty(), model.empty());
   }
 }
