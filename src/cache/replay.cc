@@ -87,7 +87,11 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
       // What was lost is clean. Older records, clean too, might be of the same blocks: the backing is right about them.
       for (const StreamLog::Segment& segment : stream.log.segments()) {
         const std::uint64_t stop = std::min(stream.log.end_lsn(segment), hole.first_lsn);
-        for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) unlink(stream, stream.log.slot_of(lsn));
+        for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) {
+          const SlotId slot = stream.log.slot_of(lsn);
+          // Of a lost block the backing has an old value only; at worst it was written again since, and stays an error.
+          if (cache_.slots().key(slot).type != SlotType::lost) unlink(stream, slot);
+        }
       }
     }
   }

@@ -182,7 +182,7 @@ std::vector<StreamLog::Hole> StreamLog::replay(
       if (has_payload(record.type) && unflushed(record.epoch) && !payload_intact(segment, slot, record)) continue;
       // A batch is durable before the next one starts: only the slots of the last batch can be torn.
       const std::uint64_t batch = record.lsn - std::min<std::uint64_t>(record.batch_pos, record.lsn);
-      if (record.lsn > expected) holes.push_back({expected, record.lsn - expected, true, record.epoch});
+      if (record.lsn > expected) holes.push_back({expected, record.lsn - expected, !was_clean, record.epoch});
       for (; judged < holes.size() && batch >= holes[judged].first_lsn + holes[judged].count; ++judged) {
         holes[judged].torn = unflushed(holes[judged].next_epoch);
       }

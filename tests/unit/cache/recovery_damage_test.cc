@@ -166,6 +166,13 @@ TEST(RecoveryDamage, ADamagedLastRecordIsNotTakenForATornOneAfterAnOrderlyClose)
   expect_failed_while_damaged(rig, stored(rig, 1).record_offset + 30, blocks_of(0, 2, 2));
 }
 
+TEST(RecoveryDamage, ADamagedRecordOfTheLastBatchIsNotTakenForATornOneAfterAnOrderlyClose) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  ASSERT_EQ(write_blocks(rig, 0, 4, 2), 0);
+  expect_failed_while_damaged(rig, stored(rig, 1).record_offset + 30, blocks_of(0, 4, 2));
+}
+
 TEST(RecoveryDamage, ADirtyBlockWithADamagedCellGivesEioAfterAnOrderlyClose) {
   for (const Granularity granularity : {Granularity::cache_line, Granularity::page}) {
     SCOPED_TRACE(to_string(granularity));
