@@ -159,6 +159,10 @@ void on_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_
   if (!device) return void(fuse_reply_err(req, EIO));
   if (offset < 0 || length <= 0) return void(fuse_reply_err(req, EINVAL));
   const std::uint64_t start = static_cast<std::uint64_t>(offset);
+  // Without KEEP_SIZE the kernel would take the file to be as long as the range reaches.
+  const bool crosses_end =
+      static_cast<std::uint64_t>(length) > device->size_bytes() - std::min(start, device->size_bytes());
+  if (crosses_end && (mode & FALLOC_FL_KEEP_SIZE) == 0) return void(fuse_reply_err(req, EINVAL));
   if (start >= device->size_bytes()) return void(fuse_reply_err(req, kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC));
   DataRequest* request = start_request(req, std::move(device));
   const std::uint64_t wanted =

@@ -38,7 +38,8 @@ class LogicDev {
   virtual void discard(std::uint64_t offset, std::uint64_t length, Completion done) = 0;
 
   // Writes everything back that was acknowledged before the call: on return 0 the backing alone holds it, durably.
-  // Blocks the calling thread. `timeout_ms` 0: no limit. Returns 0, EIO (the backing failed), or ETIMEDOUT.
+  // Blocks the calling thread. `timeout_ms` 0: no limit. Returns 0, EIO (the backing failed, or
+  // dirty data is lost), or ETIMEDOUT.
   virtual int drain(std::uint64_t timeout_ms) = 0;
 
   virtual LogicDevStats stats() const = 0;

@@ -62,9 +62,11 @@ Cache::~Cache() {
   for (const auto& device : devices()) device->stop();
   sync_.stop();
   sync_step();
-  if (cache_dev_->read_only()) return;
+  // As after a crash, unless all that it holds was recovered and everything that was stored is durable.
+  const bool recovered = devices_.size() == cache_dev_->devices().size() && cache_dev_->damaged_device_records() == 0;
+  if (cache_dev_->read_only() || !recovered || !commit_error_.ok()) return;
   for (const auto& device : devices()) {
-    if (!device->record_end().ok()) return;  // leaves the cache device as after a crash
+    if (!device->record_end().ok()) return;
   }
   (void)cache_dev_->close_clean();
 }
@@ -100,6 +102,9 @@ std::uint32_t Cache::streams_for_new_device() const {
 }
 
 Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing) {
+  if (backing->size_bytes() > kMaxDeviceBytes) {
+    return Status(Errc::invalid, "backing device " + backing->path() + " has more than 2^60 bytes");
+  }
   DeviceRecord record{};
   record.streams = streams_for_new_device();
   record.size_bytes = backing->size_bytes();
@@ -157,19 +162,35 @@ void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bo
 bool Cache::wake_writers() {
   bool woke = false;
   while (pool_.free_count() > reserve()) {
-    Waiting next;
-    {
-      const std::lock_guard lock(waiting_mutex_);
-      if (queue_.empty()) return woke;
-      next = std::move(queue_.front());
-      queue_.pop_front();
-      waiting_.fetch_sub(1, std::memory_order_relaxed);
-    }
-    next.op->waited = true;
-    next.device->resume(std::move(next.op));
+    std::optional<Waiting> next = next_waiting(nullptr);
+    if (!next) return woke;
+    next->op->waited = true;
+    next->device->resume(std::move(next->op));
+    woke = true;
+  }
+  // What others hold on to must not stop a device whose own segments become clean.
+  for (const auto& device : devices()) {
+    if (pool_.free_count() == 0) break;
+    std::optional<Waiting> next;
+    if (device->has_share_left()) next = next_waiting(device.get());
+    if (!next) continue;
+    next->op->waited = true;
+    next->device->resume(std::move(next->op));
     woke = true;
   }
   return woke;
+}
+
+// Takes the write that waits longest out of the queue: of `device`, or of any.
+std::optional<Cache::Waiting> Cache::next_waiting(const CachedDevice* device) {
+  const std::lock_guard lock(waiting_mutex_);
+  const auto next = std::find_if(queue_.begin(), queue_.end(),
+                                 [&](const Waiting& w) { return device == nullptr || w.device == device; });
+  if (next == queue_.end()) return std::nullopt;
+  std::optional<Waiting> taken(std::move(*next));
+  queue_.erase(next);
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  return taken;
 }
 
 void Cache::fail_waiting(const CachedDevice* device) {
@@ -224,10 +245,13 @@ bool Cache::reclaim_step() {
 
 Status Cache::commit(const std::vector<CachedDevice*>& devices) {
   const std::lock_guard lock(commit_mutex_);
+  if (!commit_error_.ok()) return commit_error_;
   std::vector<std::uint64_t> closed;
   for (CachedDevice* device : devices) closed.push_back(device->close_epoch());
   if (page_media_) {
-    if (commit_error_.ok()) commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
+    // All of the epochs is stored before the msync: who entered one holds a stream's lock until then.
+    for (CachedDevice* device : devices) device->await_appends();
+    commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
     if (!commit_error_.ok()) return commit_error_;
   }
   for (std::size_t i = 0; i < devices.size(); ++i) devices[i]->set_durable_epoch(closed[i]);

@@ -1,5 +1,6 @@
 #include "cache/cached_device.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/crc32c.h"
@@ -88,6 +89,22 @@ std::uint64_t CachedDevice::close_epoch() {
   return open;
 }
 
+void CachedDevice::refuse_writes(bool refuse) {
+  refusing_writes_ = refuse;
+  await_appends();
+}
+
+void CachedDevice::await_appends() {
+  for (const auto& stream : streams_) const std::lock_guard lock(stream->lock);
+}
+
+bool CachedDevice::has_share_left() {
+  return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
+    const std::lock_guard lock(stream->lock);
+    return stream->log.segments().size() < 2;
+  });
+}
+
 void CachedDevice::set_durable_epoch(std::uint64_t epoch) {
   std::uint64_t before = durable_epoch_.load(std::memory_order_relaxed);
   while (before < epoch && !durable_epoch_.compare_exchange_weak(before, epoch)) {
@@ -111,7 +128,7 @@ int CachedDevice::drain(std::uint64_t timeout_ms) {
     while (clean_epoch_ < target) {
       if (!writeback_step()) return EIO;
     }
-    return 0;
+    return lost_blocks() == 0 ? 0 : EIO;
   }
   worker_.kick();
   std::unique_lock lock(progress_mutex_);
@@ -122,7 +139,13 @@ int CachedDevice::drain(std::uint64_t timeout_ms) {
   } else if (!progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), finished)) {
     return ETIMEDOUT;
   }
-  return clean_epoch_ >= target ? 0 : EIO;
+  return clean_epoch_ >= target && lost_blocks() == 0 ? 0 : EIO;
+}
+
+std::uint64_t CachedDevice::lost_blocks() const {
+  std::uint64_t blocks = 0;
+  for (const auto& stream : streams_) blocks += stream->lost_blocks.load(std::memory_order_relaxed);
+  return blocks;
 }
 
 std::uint64_t CachedDevice::dirty_bytes() const {
@@ -153,9 +176,9 @@ LogicDevStats CachedDevice::stats() const {
   s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
   s.detail = detail_;
   s.dirty_bytes = dirty_bytes();
+  s.lost_bytes = lost_blocks() * kBlockSize;
   for (const auto& stream : streams_) {
     s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
-    s.lost_bytes += stream->lost_blocks.load(std::memory_order_relaxed) * kBlockSize;
     s.writes += stream->writes.load(std::memory_order_relaxed);
     s.write_bytes += stream->write_bytes.load(std::memory_order_relaxed);
   }

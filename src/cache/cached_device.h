@@ -54,7 +54,11 @@ class CachedDevice final : public LogicDev {
   // Ends background work and every operation: what waits for space gets EIO. Further operations get EIO.
   void stop();
   // While set, writes and discards get EIO; what was acknowledged before can be drained for good.
-  void refuse_writes(bool refuse) { refusing_writes_ = refuse; }
+  void refuse_writes(bool refuse);
+  // Returns when everything that entered an epoch before the call is in the log.
+  void await_appends();
+  // Whether a stream has no segment but its head, and may therefore take one of the reserve.
+  bool has_share_left();
   // Gives all segments back. After stop().
   Status release_segments();
 
@@ -94,6 +98,7 @@ class CachedDevice final : public LogicDev {
   std::string backing_path() const { return backing_path_; }
   const BackingIdentity& recorded_backing() const { return recorded_backing_; }
   std::uint64_t dirty_bytes() const;
+  std::uint64_t lost_blocks() const;
   std::uint64_t index_bytes() const;
   std::uint64_t stored_bytes() const;
   std::uint64_t damaged_records() const { return damaged_records_; }

@@ -36,7 +36,9 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
   }
   std::uint64_t newest = clean;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
-    streams_[i]->log.adopt(std::move(by_stream[i]));
+    if (!streams_[i]->log.adopt(std::move(by_stream[i]))) {
+      fail("the segment table contradicts itself about stream " + std::to_string(i) + ": dirty data may be missing");
+    }
     newest = std::max(newest, streams_[i]->log.last_epoch());
   }
 

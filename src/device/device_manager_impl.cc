@@ -24,6 +24,11 @@ bool same_file(const std::string& a, const std::string& b) {
 // Exposed: it answers reads and writes, or says EIO because its log is damaged.
 bool is_exposed(const CachedDevice& device) { return device.serves(); }
 
+Status lost_data(const std::string& name, std::uint64_t lost_bytes) {
+  return Status(Errc::integrity, "logical device " + name + " has lost " + format_size(lost_bytes) +
+                                     " that the backing device does not have; write those blocks again");
+}
+
 }  // namespace
 
 std::unique_ptr<DeviceManager> DeviceManager::create() { return std::make_unique<DeviceManagerImpl>(); }
@@ -209,6 +214,7 @@ Status DeviceManagerImpl::flush(const std::string& name) {
   if (error == 0) return Status();
   const LogicDevStats stats = device.stats();
   if (stats.state == "failed") return Status(Errc::integrity, "logical device " + name + " failed: " + stats.detail);
+  if (stats.lost_bytes != 0) return lost_data(name, stats.lost_bytes);
   return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
                                   ": " + format_size(stats.dirty_bytes) +
                                   " are only in the cache; see the log, then retry");
@@ -235,12 +241,12 @@ Status DeviceManagerImpl::remove(const std::string& name) {
                                             format_size(stats.dirty_bytes) + "): " + stats.detail));
   }
   if (stats.lost_bytes != 0) {
-    return put_back(Status(Errc::integrity, "logical device " + name + " has lost " + format_size(stats.lost_bytes) +
-                                                "; write those blocks again before removing it"));
+    return put_back(lost_data(name, stats.lost_bytes));
   }
   device.refuse_writes(true);
   if (stats.state == "running" && device.drain(0) != 0) {
     device.refuse_writes(false);
+    if (const std::uint64_t lost = device.stats().lost_bytes; lost != 0) return put_back(lost_data(name, lost));
     return put_back(Status(Errc::failed, "backing device " + stats.backing +
                                              " did not take all data of logical device " + name +
                                              "; it stays as it is"));

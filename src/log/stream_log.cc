@@ -33,6 +33,7 @@ Result<std::uint32_t> StreamLog::reserve() {
 }
 
 bool StreamLog::stage(std::span<const LogEntry> entries) {
+  if (broken_) return false;
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   const Segment& head = segments_.back();
@@ -63,19 +64,40 @@ Result<std::uint64_t> StreamLog::commit(std::span<LogEntry> entries, std::uint64
     space.drain();
   }
 
-  for (std::uint32_t i = 0; i < entries.size(); ++i) {
-    const KeyRecord record = make_record(head, next_lsn_ + i, epoch, entries[i], static_cast<std::uint16_t>(i));
-    if (!space.write(geometry.record_offset(head.id, first + i), &record, sizeof record)) return store_failed();
-  }
-  if (persist == Persist::synced) {
-    const Status status = space.persist(geometry.record_offset(head.id, first), entries.size() * kRecordSize);
-    if (!status.ok()) return status;
-  } else {
-    space.drain();  // before another thread may append: its fence does not reach what this one stored
+  std::uint32_t stored = 0;
+  if (Status status = store_records(entries, epoch, persist, stored); !status.ok()) {
+    // They were never committed, and must not be found once later ones follow.
+    for (std::uint32_t i = 0; i < stored; ++i) {
+      if (!erase(head, first + i).ok()) broken_ = true;
+    }
+    return status;
   }
   const std::uint64_t lsn = next_lsn_;
   next_lsn_ += entries.size();
   return lsn;
+}
+
+Status StreamLog::store_records(std::span<const LogEntry> entries, std::uint64_t epoch, Persist persist,
+                                std::uint32_t& stored) {
+  PmemSpace& space = cache_dev_.space();
+  const Segment& head = segments_.back();
+  const auto first = static_cast<std::uint32_t>(next_lsn_ - head.first_lsn);
+  const std::uint64_t offset = cache_dev_.geometry().record_offset(head.id, first);
+  for (stored = 0; stored < entries.size(); ++stored) {
+    const KeyRecord record =
+        make_record(head, next_lsn_ + stored, epoch, entries[stored], static_cast<std::uint16_t>(stored));
+    if (!space.write(offset + stored * kRecordSize, &record, sizeof record)) return store_failed();
+  }
+  if (persist == Persist::synced) return space.persist(offset, entries.size() * kRecordSize);
+  space.drain();  // before another thread may append: its fence does not reach what this one stored
+  return Status();
+}
+
+Status StreamLog::erase(const Segment& segment, std::uint32_t slot) {
+  const KeyRecord blank{};
+  const std::uint64_t offset = cache_dev_.geometry().record_offset(segment.id, slot);
+  if (!cache_dev_.space().write(offset, &blank, sizeof blank)) return store_failed();
+  return cache_dev_.space().persist(offset, sizeof blank);
 }
 
 Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
@@ -128,22 +150,33 @@ Status StreamLog::release_all() {
   return Status();
 }
 
-void StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
+bool StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
+  constexpr std::uint64_t kLimit = std::uint64_t{1} << 62;  // no log gets there
   std::sort(segments.begin(), segments.end(),
             [](const auto& a, const auto& b) { return a.entry.chain < b.entry.chain; });
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const SegmentEntry& entry = segments[i].entry;
+    if (entry.first_lsn >= kLimit || entry.chain >= kLimit) return false;
+    if (i == 0) continue;
+    const SegmentEntry& before = segments[i - 1].entry;
+    // Entries in between may be damaged, which leaves a hole of as many slots.
+    const std::uint64_t step = entry.chain - before.chain;
+    if (step == 0 || step > pool_.total() || entry.first_lsn != before.first_lsn + step * slots_) return false;
+  }
   for (const auto& [id, entry] : segments) {
     segments_.push_back({id, entry.generation, entry.chain, entry.first_lsn});
     next_lsn_ = entry.first_lsn;
     next_chain_ = entry.chain + 1;
   }
+  return true;
 }
 
 bool StreamLog::read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const {
   return cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
          record.crc == record_crc(record) && record.cache_tag == cache_dev_.tag() &&
          record.lsn == segment.first_lsn + slot && record.generation == segment.generation &&
-         record.device_id == device_id_ && record.stream == stream_ && record.type >= RecordType::write &&
-         record.type <= RecordType::filler;
+         record.device_id == device_id_ && record.stream == stream_ && record.epoch < std::uint64_t{1} << 63 &&
+         record.type >= RecordType::write && record.type <= RecordType::filler;
 }
 
 bool StreamLog::payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const {
@@ -199,8 +232,9 @@ std::vector<StreamLog::Hole> StreamLog::replay(
   return holes;
 }
 
-// Persist order: fillers, then all that the log consists of; nothing else is appended before. What a killed process
-// left in the page cache would otherwise become a hole that no crash explains, once newer epochs are durable.
+// Persist order: fillers and erasures, then all that the log consists of; nothing else is appended before. What a
+// killed process left in the page cache would otherwise become a hole that no crash explains, once newer epochs are
+// durable.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
@@ -218,6 +252,14 @@ Status StreamLog::settle(std::span<const Hole> holes) {
       }
       if (Status status = space.persist(offset, sizeof record); !status.ok()) return status;
     }
+  }
+  // A record whose payload did not count was not the last one of the log, and would be found as if newer than what is
+  // appended in its place and before it.
+  const Segment& head = segments_.back();
+  for (std::uint64_t lsn = next_lsn_; lsn < end_lsn(head); ++lsn) {
+    const auto slot = static_cast<std::uint32_t>(lsn - head.first_lsn);
+    if (KeyRecord record; !read_record(head, slot, record)) continue;
+    if (Status status = erase(head, slot); !status.ok()) return status;
   }
   for (const Segment& segment : segments_) {
     if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {

@@ -90,8 +90,9 @@ class StreamLog {
 
   // --- Recovery
 
-  // Takes over the segments that the table lists for this stream, in any order.
-  void adopt(std::vector<SegmentPool::InUse> segments);
+  // Takes over the segments that the table lists for this stream, in any order. Returns false, and takes none, when
+  // they are no chain.
+  [[nodiscard]] bool adopt(std::vector<SegmentPool::InUse> segments);
 
   // Epoch of the last readable record, 0 when there is none.
   std::uint64_t last_epoch() const;
@@ -104,14 +105,17 @@ class StreamLog {
   std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch, bool was_clean,
                            const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
 
-  // Writes filler records into `holes` and makes them, and all of the log, durable: what was read once will be read
-  // after the next crash too.
+  // Writes filler records into `holes`, erases what lies behind the end, and makes all of the log durable: what was
+  // read once will be read after the next crash too, and what was not will never be.
   Status settle(std::span<const Hole> holes);
 
  private:
   bool read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const;
   bool payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const;
   Status store_failed() const;
+  Status erase(const Segment& segment, std::uint32_t slot);
+  // `stored`: how many records were written, also when a later one was not.
+  Status store_records(std::span<const LogEntry> entries, std::uint64_t epoch, Persist persist, std::uint32_t& stored);
   KeyRecord make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
                         std::uint16_t batch_pos) const;
 
@@ -123,6 +127,7 @@ class StreamLog {
   std::deque<Segment> segments_;  // oldest first; the last one is the head
   std::uint64_t next_lsn_ = 0;
   std::uint64_t next_chain_ = 0;
+  bool broken_ = false;  // records that were never committed could not be erased: nothing may be appended
 };
 
 }  // namespace pcache

@@ -38,11 +38,12 @@ struct DeviceState {
 static_assert(sizeof(DeviceState) == kRecordSize);
 
 // Whether a record with a valid checksum makes sense: known number of streams, terminated non-empty texts, a size in
-// whole sectors.
+// whole sectors that blocks can be numbered for.
 inline bool is_sane(const DeviceRecord& record) {
   return record.streams >= 1 && record.streams <= kMaxStreams && record.size_bytes > 0 &&
-         record.size_bytes % 512 == 0 && record.name[0] != '\0' && record.name.back() == '\0' &&
-         record.backing_id.back() == '\0' && record.backing_path[0] != '\0' && record.backing_path.back() == '\0';
+         record.size_bytes <= kMaxDeviceBytes && record.size_bytes % 512 == 0 && record.name[0] != '\0' &&
+         record.name.back() == '\0' && record.backing_id.back() == '\0' && record.backing_path[0] != '\0' &&
+         record.backing_path.back() == '\0';
 }
 
 }  // namespace pcache

@@ -10,11 +10,12 @@ namespace pcache {
 // The media format's version. A reader refuses a newer one.
 inline constexpr std::uint32_t kMediaVersion = 1;
 
-inline constexpr std::uint64_t kMediaPage = 4096;        // copies of one item are at least this far apart
-inline constexpr std::uint64_t kCellSize = 4096;         // one cached block
-inline constexpr std::uint64_t kRecordSize = 64;         // key record, segment entry, device state
-inline constexpr std::uint32_t kMaxDevices = 64;         // logical devices in one cache device
-inline constexpr std::uint32_t kMaxStreams = 8;          // key-log streams of one logical device
+inline constexpr std::uint64_t kMediaPage = 4096;  // copies of one item are at least this far apart
+inline constexpr std::uint64_t kCellSize = 4096;   // one cached block
+inline constexpr std::uint64_t kRecordSize = 64;   // key record, segment entry, device state
+inline constexpr std::uint64_t kMaxDeviceBytes = std::uint64_t{1} << 60;  // of a logical device: 48 bits of blocks
+inline constexpr std::uint32_t kMaxDevices = 64;                          // logical devices in one cache device
+inline constexpr std::uint32_t kMaxStreams = 8;                           // key-log streams of one logical device
 inline constexpr std::uint64_t kSegmentAlign = 2 << 20;  // the first segment; lets the mapping use huge pages
 inline constexpr std::uint64_t kMinSegmentSize = 256 << 10;
 inline constexpr std::uint64_t kMaxSegmentSize = 64 << 20;

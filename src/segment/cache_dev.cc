@@ -128,7 +128,8 @@ void CacheDev::load_devices() {
     }
     const auto state = load_dual<DeviceState>(*space_, state_slot(place), tag_);
     if (state) states_[place] = *state;
-    state_lost_[place] = records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id);
+    state_lost_[place] = records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id ||
+                                                            state->clean_epoch >= std::uint64_t{1} << 63);
     superblock_.next_device_id = std::max(superblock_.next_device_id, records_[place].device_id + 1);
   }
 }

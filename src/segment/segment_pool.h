@@ -56,7 +56,12 @@ class SegmentPool {
   std::vector<InUse> in_use() const;
 
   // Keeps the segment's cells as they are until unpin(). Lock-free; a full memory fence.
-  void pin(SegmentId id) { pins_[id].fetch_add(1, std::memory_order_seq_cst); }
+  void pin(SegmentId id) {
+    pins_[id].fetch_add(1, std::memory_order_seq_cst);
+#if !defined(__x86_64__)
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // there a locked instruction is none
+#endif
+  }
   void unpin(SegmentId id) { pins_[id].fetch_sub(1, std::memory_order_release); }
   bool pinned(SegmentId id) const { return pins_[id].load(std::memory_order_acquire) != 0; }
 

@@ -261,7 +261,7 @@ TEST_F(LostBlock, IsLostAtWritebackWhileItsNeighboursReachTheBacking) {
   EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 2));
   EXPECT_EQ(read_blocks(rig, 2, 2), blocks_of(2, 2, 2));
   EXPECT_EQ(rig.write(kBlockSize + 5, filled(10, 9)), EIO) << "its rest is gone";
-  EXPECT_EQ(rig.drain(), 0);
+  EXPECT_EQ(rig.drain(), EIO);
 }
 
 TEST_F(LostBlock, StaysLostOverRestarts) {
@@ -271,7 +271,7 @@ TEST_F(LostBlock, StaysLostOverRestarts) {
   EXPECT_EQ(read_error(rig, 1), EIO);
   EXPECT_EQ(read_blocks(rig, 2, 2), blocks_of(2, 2, 2));
   EXPECT_FALSE(rig.device().failed());
-  EXPECT_EQ(rig.drain(), 0);
+  EXPECT_EQ(rig.drain(), EIO);
   EXPECT_EQ(read_error(rig, 1), EIO);
 }
 
@@ -326,7 +326,7 @@ TEST(Writeback, ACrashAfterABlockWasMarkedLostAndBeforeTheDirtyTailKeepsItLost) 
   rig.power_cut();
   EXPECT_EQ(read_error(rig, 1), EIO);
   EXPECT_EQ(read_blocks(rig, 2, 1), blocks_of(2, 1, 2));
-  ASSERT_EQ(rig.drain(), 0);
+  ASSERT_EQ(rig.drain(), EIO);
   EXPECT_EQ(read_error(rig, 1), EIO);
   EXPECT_EQ(backing_blocks(rig, 1, 1), blocks_of(1, 1, 1));
   EXPECT_EQ(backing_blocks(rig, 2, 1), blocks_of(2, 1, 2));

@@ -93,7 +93,7 @@ class LogOn {
     std::vector<SegmentPool::InUse> segments = pool->in_use();
     std::erase_if(segments, [&](const auto& s) { return s.entry.device_id != device || s.entry.stream != stream; });
     std::reverse(segments.begin(), segments.end());  // the table's order means nothing
-    log->adopt(std::move(segments));
+    EXPECT_TRUE(log->adopt(std::move(segments)));
   }
 
   // Appends one batch, which fits into the head, and fills in the LSNs.
