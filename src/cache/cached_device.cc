@@ -18,6 +18,13 @@ std::uint64_t inode_of(const std::array<std::uint8_t, 16>& uuid, std::uint32_t d
   return std::uint64_t{crc32c(uuid.data(), uuid.size())} << 32 | (std::uint64_t{device_id} + 2);
 }
 
+// One counter over all streams.
+std::uint64_t sum(const std::vector<std::unique_ptr<Stream>>& streams, std::atomic<std::uint64_t> Stream::*counter) {
+  std::uint64_t total = 0;
+  for (const auto& stream : streams) total += ((*stream).*counter).load(std::memory_order_relaxed);
+  return total;
+}
+
 }  // namespace
 
 CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::unique_ptr<BackingDev> backing)
@@ -142,23 +149,11 @@ int CachedDevice::drain(std::uint64_t timeout_ms) {
   return clean_epoch_ >= target && lost_blocks() == 0 ? 0 : EIO;
 }
 
-std::uint64_t CachedDevice::lost_blocks() const {
-  std::uint64_t blocks = 0;
-  for (const auto& stream : streams_) blocks += stream->lost_blocks.load(std::memory_order_relaxed);
-  return blocks;
-}
+std::uint64_t CachedDevice::lost_blocks() const { return sum(streams_, &Stream::lost_blocks); }
 
-std::uint64_t CachedDevice::dirty_bytes() const {
-  std::uint64_t blocks = 0;
-  for (const auto& stream : streams_) blocks += stream->dirty_blocks.load(std::memory_order_relaxed);
-  return blocks * kBlockSize;
-}
+std::uint64_t CachedDevice::dirty_bytes() const { return sum(streams_, &Stream::dirty_blocks) * kBlockSize; }
 
-std::uint64_t CachedDevice::stored_bytes() const {
-  std::uint64_t slots = 0;
-  for (const auto& stream : streams_) slots += stream->stored_slots.load(std::memory_order_relaxed);
-  return slots * kBlockSize;
-}
+std::uint64_t CachedDevice::stored_bytes() const { return sum(streams_, &Stream::stored_slots) * kBlockSize; }
 
 std::uint64_t CachedDevice::index_bytes() const {
   std::uint64_t bytes = 0;
@@ -177,11 +172,9 @@ LogicDevStats CachedDevice::stats() const {
   s.detail = detail_;
   s.dirty_bytes = dirty_bytes();
   s.lost_bytes = lost_blocks() * kBlockSize;
-  for (const auto& stream : streams_) {
-    s.cached_bytes += stream->cached_blocks.load(std::memory_order_relaxed) * kBlockSize;
-    s.writes += stream->writes.load(std::memory_order_relaxed);
-    s.write_bytes += stream->write_bytes.load(std::memory_order_relaxed);
-  }
+  s.cached_bytes = sum(streams_, &Stream::cached_blocks) * kBlockSize;
+  s.writes = sum(streams_, &Stream::writes);
+  s.write_bytes = sum(streams_, &Stream::write_bytes);
   s.reads = reads_;
   s.read_bytes = read_bytes_;
   s.read_hits = read_hits_;

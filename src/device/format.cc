@@ -113,8 +113,7 @@ Status check_cache(std::unique_ptr<PmemSpace> space, const FormatOptions& option
     if (space->size() < offset + sizeof copy || !space->read(offset, &copy, sizeof copy)) continue;
     if (copy.signature == Superblock::kSignature) is_cache = true;
   }
-  if (!is_cache || options.discard_dirty) return Status();
-  if (!options.force) return Status();
+  if (!is_cache || !options.force || options.discard_dirty) return Status();
   auto cache_dev = CacheDev::open(std::move(space), CacheDev::Access::inspect);
   if (!cache_dev) return may_be_dirty(path, cache_dev.status().message());
   const auto dirty = count_dirty_bytes(std::move(*cache_dev));

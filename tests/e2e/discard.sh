@@ -12,10 +12,6 @@ model_zero() {  # OFFSET LENGTH
 }
 same() { dd if="$MNT/dev" bs=1M status=none | cmp - "$T/model" || fail "$1"; }  # cmp alone reads small blocks
 
-gone() {
-  for _ in $(seq 300); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
-  fail "the killed daemon lives on"
-}
 killed() {
   local pid; pid=$(daemon_pid "$MNT")
   [ -n "$pid" ] || fail "no daemon"
@@ -27,12 +23,6 @@ mounted() {
   p mount "$MNT" --cache "$SHM/cache" "${options[@]}"
   [ "$(stat_of "${1:-dev}" state)" = '"running"' ] || fail "state $(stat_of "${1:-dev}" state)"
 }
-detach_and_wait() {
-  detach "$1"
-  for _ in $(seq 300); do [ -n "$(losetup -j "$MNT/${2:-dev}" 2>/dev/null)" ] || return 0; sleep 0.1; done
-  fail "$1 stays attached"
-}
-
 options=(-o writeback_delay_ms=60000)
 simple_setup $SIZE "${options[@]}"
 head -c $SIZE /dev/urandom >"$T/model"

@@ -20,13 +20,6 @@ check_xfs() { xfs_repair -n "$1"; }
 check_btrfs() { btrfs check "$1"; }
 tool_of() { case $1 in ext4) echo e2fsck ;; xfs) echo xfs_repair ;; btrfs) echo btrfs ;; esac; }
 
-# Detaching is up to the kernel where something still looks at the loop device.
-detach_and_wait() {
-  detach "$1"
-  for _ in $(seq 300); do [ -n "$(losetup -j "$MNT/dev" 2>/dev/null)" ] || return 0; sleep 0.1; done
-  fail "$1 stays attached"
-}
-
 mounts+=("$T/fs")
 tried=0
 for fs in ext4 xfs btrfs; do

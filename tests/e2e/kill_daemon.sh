@@ -78,12 +78,6 @@ else:
     write(int(sys.argv[4]), int(sys.argv[5]))
 PY
 
-# The daemon that was killed is gone when its cache can be opened, which is up to the kernel.
-gone() {
-  for _ in $(seq 300); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
-  fail "the killed daemon lives on"
-}
-
 killed_and_mounted() {  # COUNT [MOUNT ARGUMENTS...]
   local count=$1 pid; shift
   pid=$(daemon_pid "$MNT")

@@ -65,11 +65,6 @@ for name, values in allowed.items():
 print(f"{len(allowed)} files are right")
 PY
 
-gone() {
-  for _ in $(seq 300); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
-  fail "the killed daemon lives on"
-}
-
 say "an ext4"
 simple_setup 256M
 mkdir "$T/fs"

@@ -60,6 +60,19 @@ attach() {
 }
 detach() { losetup -d "$1"; }
 
+# detach_and_wait LOOP [NAME]: detaching from MNT/NAME is up to the kernel where something still looks at the loop device.
+detach_and_wait() {
+  detach "$1"
+  for _ in $(seq 300); do [ -n "$(losetup -j "$MNT/${2:-dev}" 2>/dev/null)" ] || return 0; sleep 0.1; done
+  fail "$1 stays attached"
+}
+
+# gone PID: the daemon that was killed is gone when its cache can be opened, which is up to the kernel.
+gone() {
+  for _ in $(seq 300); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  fail "the killed daemon lives on"
+}
+
 # Small cache of 64 MiB in shared memory and a backing file of the given size, mounted, with a logical device `dev`.
 simple_setup() {
   local size=${1:-256M}; shift || true
