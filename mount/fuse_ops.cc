@@ -3,9 +3,9 @@
 #define FUSE_USE_VERSION 314
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
-#include <linux/falloc.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,11 +20,9 @@ namespace {
 
 constexpr double kTimeoutSeconds = 1.0;  // devices come and go
 
-FuseMount& mount_of(fuse_req_t req) { return *static_cast<FuseMount*>(fuse_req_userdata(req)); }
+DeviceManager& manager_of(fuse_req_t req) { return *static_cast<DeviceManager*>(fuse_req_userdata(req)); }
 
-std::shared_ptr<LogicDev> device_of(fuse_req_t req, fuse_ino_t inode) {
-  return mount_of(req).manager().find_inode(inode);
-}
+std::shared_ptr<LogicDev> device_of(fuse_req_t req, fuse_ino_t inode) { return manager_of(req).find_inode(inode); }
 
 struct stat root_attributes() {
   struct stat st {};
@@ -49,128 +47,10 @@ struct stat attributes(const LogicDev& device) {
   return st;
 }
 
-// --- Reading and writing
-
-// A read, write, flush or discard that its device has not answered yet.
-struct DataRequest {
-  fuse_req_t req = nullptr;
-  FuseMount* mount = nullptr;
-  std::shared_ptr<LogicDev> device;
-  std::unique_ptr<AlignedBuffer> buffer;  // what was read, or holds what is written
-  std::size_t length = 0;
-  bool flush_after = false;
-
-  Completion completion(void (*done)(void*, int)) { return {done, this}; }
-};
-
-DataRequest* start_request(fuse_req_t req, std::shared_ptr<LogicDev> device) {
-  FuseMount& mount = mount_of(req);
-  mount.request_started();
-  auto* request = new DataRequest;
-  request->req = req;
-  request->mount = &mount;
-  request->device = std::move(device);
-  return request;
-}
-
-void end_request(DataRequest* request) {
-  const std::unique_ptr<DataRequest> owned(request);
-  if (request->buffer) request->mount->transport().return_request_buffer(std::move(request->buffer));
-  FuseMount* const mount = request->mount;
-  request->device.reset();
-  mount->request_ended();
-}
-
-void read_done(void* context, int error) {
-  auto* request = static_cast<DataRequest*>(context);
-  if (error != 0) {
-    fuse_reply_err(request->req, error);
-  } else {
-    fuse_reply_buf(request->req, reinterpret_cast<const char*>(request->buffer->data()), request->length);
-  }
-  end_request(request);
-}
-
-void on_read(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
-  auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, EIO));
-  const std::uint64_t start = static_cast<std::uint64_t>(offset);
-  if (offset < 0 || size > Transport::kMaxWrite) return void(fuse_reply_err(req, EINVAL));
-  if (start >= device->size_bytes()) return void(fuse_reply_buf(req, nullptr, 0));
-  DataRequest* request = start_request(req, std::move(device));
-  request->length = std::min<std::uint64_t>(size, request->device->size_bytes() - start);
-  request->buffer = Transport::take_request_buffer();  // its few bytes have been understood
-  request->device->read(start, {request->buffer->data(), request->length}, request->completion(read_done));
-}
-
-void answered(void* context, int error) {
-  auto* request = static_cast<DataRequest*>(context);
-  fuse_reply_err(request->req, error);
-  end_request(request);
-}
-
-void flushed_after_write(void* context, int error) {
-  auto* request = static_cast<DataRequest*>(context);
-  if (error != 0) {
-    fuse_reply_err(request->req, error);
-  } else {
-    fuse_reply_write(request->req, request->length);
-  }
-  end_request(request);
-}
-
-void write_done(void* context, int error) {
-  auto* request = static_cast<DataRequest*>(context);
-  if (error == 0 && request->flush_after) {
-    return request->device->flush(request->completion(flushed_after_write));
-  }
-  flushed_after_write(context, error);
-}
-
-void on_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
-              fuse_file_info* info) {
-  auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, EIO));
-  const std::uint64_t start = static_cast<std::uint64_t>(offset);
-  if (offset < 0) return void(fuse_reply_err(req, EINVAL));
-  if (start >= device->size_bytes()) return void(fuse_reply_err(req, ENOSPC));
-  DataRequest* request = start_request(req, std::move(device));
-  request->length = std::min<std::uint64_t>(size, request->device->size_bytes() - start);
-  request->flush_after = (info->flags & (O_SYNC | O_DSYNC)) != 0;
-  request->buffer = Transport::take_request_buffer();  // `data` lies in it
-  request->device->write(start, {reinterpret_cast<const std::byte*>(data), request->length},
-                         request->completion(write_done));
-}
-
-void on_fsync(fuse_req_t req, fuse_ino_t inode, int, fuse_file_info*) {
-  auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, EIO));
-  DataRequest* request = start_request(req, std::move(device));
-  request->device->flush(request->completion(answered));
-}
+// --- Files
 
 // Closing a file promises nothing; ENOSYS would make the kernel stop asking, and 0 is as good.
 void on_flush(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, 0); }
-
-void on_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info*) {
-  const int kind = mode & ~FALLOC_FL_KEEP_SIZE;
-  if (kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) return void(fuse_reply_err(req, EOPNOTSUPP));
-  auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, EIO));
-  if (offset < 0 || length <= 0) return void(fuse_reply_err(req, EINVAL));
-  const std::uint64_t start = static_cast<std::uint64_t>(offset);
-  // Without KEEP_SIZE the kernel would take the file to be as long as the range reaches.
-  const bool crosses_end =
-      static_cast<std::uint64_t>(length) > device->size_bytes() - std::min(start, device->size_bytes());
-  if (crosses_end && (mode & FALLOC_FL_KEEP_SIZE) == 0) return void(fuse_reply_err(req, EINVAL));
-  if (start >= device->size_bytes()) return void(fuse_reply_err(req, kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC));
-  DataRequest* request = start_request(req, std::move(device));
-  const std::uint64_t wanted =
-      std::min<std::uint64_t>(static_cast<std::uint64_t>(length), request->device->size_bytes() - start);
-  request->device->discard(start, wanted, request->completion(answered));
-}
-
-// --- Files
 
 void reply_entry(fuse_req_t req, const LogicDev& device) {
   fuse_entry_param entry{};
@@ -182,7 +62,7 @@ void reply_entry(fuse_req_t req, const LogicDev& device) {
 }
 
 void on_init(void*, fuse_conn_info* connection) {
-  connection->max_write = Transport::kMaxWrite;
+  connection->max_write = Request::kMaxData;
   connection->max_background = 256;
   connection->congestion_threshold = 192;
   // Requests are read into memory of ours, so there is nothing to splice. O_TRUNC comes as a size of 0, to be ignored:
@@ -193,7 +73,7 @@ void on_init(void*, fuse_conn_info* connection) {
 }
 
 void on_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  const auto device = parent == FUSE_ROOT_ID ? mount_of(req).manager().find(name) : nullptr;
+  const auto device = parent == FUSE_ROOT_ID ? manager_of(req).find(name) : nullptr;
   if (!device) return void(fuse_reply_err(req, ENOENT));
   reply_entry(req, *device);
 }
@@ -244,7 +124,7 @@ void on_readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset
     mode_t mode;
   };
   std::vector<Name> names = {{".", FUSE_ROOT_ID, S_IFDIR}, {"..", FUSE_ROOT_ID, S_IFDIR}};
-  for (const auto& device : mount_of(req).manager().list()) names.push_back({device->name(), device->inode(), S_IFREG});
+  for (const auto& device : manager_of(req).list()) names.push_back({device->name(), device->inode(), S_IFREG});
   std::vector<char> reply(std::min<std::size_t>(size, 64 * 1024));
   std::size_t used = 0;
   for (auto i = static_cast<std::size_t>(std::max<off_t>(offset, 0)); i < names.size(); ++i) {
@@ -263,7 +143,7 @@ void on_statfs(fuse_req_t req, fuse_ino_t) {
   struct statvfs fs {};
   fs.f_bsize = fs.f_frsize = kBlockSize;
   fs.f_namemax = 255;
-  for (const auto& device : mount_of(req).manager().list()) {
+  for (const auto& device : manager_of(req).list()) {
     fs.f_blocks += device->size_bytes() / kBlockSize;
     ++fs.f_files;
   }
@@ -289,6 +169,19 @@ void on_rename(fuse_req_t req, fuse_ino_t, const char*, fuse_ino_t, const char*,
   fuse_reply_err(req, EPERM);
 }
 
+// --- What libfuse reads and writes with
+
+// Of the request that the calling thread has given to libfuse: its operations all answer before they return.
+thread_local int answer_fd = -1;
+
+ssize_t answer_request(int, iovec* parts, int count, void*) { return writev(answer_fd, parts, count); }
+
+// It is never asked to read: the transport does.
+ssize_t read_nothing(int, void*, std::size_t, void*) {
+  errno = ENOSYS;
+  return -1;
+}
+
 fuse_lowlevel_ops operations() {
   fuse_lowlevel_ops ops{};
   ops.init = on_init;
@@ -297,11 +190,7 @@ fuse_lowlevel_ops operations() {
   ops.setattr = on_setattr;
   ops.open = on_open;
   ops.release = on_release;
-  ops.read = on_read;
-  ops.write = on_write;
   ops.flush = on_flush;
-  ops.fsync = on_fsync;
-  ops.fallocate = on_fallocate;
   ops.lseek = on_lseek;
   ops.readdir = on_readdir;
   ops.statfs = on_statfs;
@@ -326,7 +215,7 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
   char* argv[] = {program.data(), flag.data(), options.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, argv);
   const fuse_lowlevel_ops ops = operations();
-  mount->session_ = fuse_session_new(&args, &ops, sizeof ops, mount.get());
+  mount->session_ = fuse_session_new(&args, &ops, sizeof ops, &manager);
   fuse_opt_free_args(&args);
   if (mount->session_ == nullptr) return Status(Errc::failed, "cannot set up a FUSE session");
   if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {
@@ -334,7 +223,18 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
                   "cannot mount at " + mount_point + ": " + std::strerror(errno));
   }
   mount->mounted_ = true;
-  mount->transport_ = std::make_unique<Transport>(mount->session_, fuse_options.threads);
+  const int fd = fuse_session_fd(mount->session_);
+  fuse_custom_io io{};
+  io.writev = answer_request;
+  io.read = read_nothing;
+  if (fuse_session_custom_io(mount->session_, &io, fd) != 0) {
+    return Status(Errc::failed, "cannot set up the answers of a FUSE session");
+  }
+  auto transport = Transport::open(fd, fuse_options.threads, [mount = mount.get()](std::unique_ptr<Request> request) {
+    mount->handle(std::move(request));
+  });
+  if (!transport) return transport.status();
+  mount->transport_ = std::move(*transport);
   return mount;
 }
 
@@ -344,8 +244,23 @@ FuseMount::~FuseMount() {
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
+void FuseMount::handle(std::unique_ptr<Request> request) {
+  if (DataPath::serves(*request)) return data_path_.handle(std::move(request));
+  if (request->header().opcode == FUSE_INTERRUPT) {
+    request->reply(ENOSYS);  // nothing here can be interrupted; the kernel need not ask again
+  } else {
+    fuse_buf buffer{};
+    buffer.mem = request->space().data();
+    buffer.size = request->length();
+    answer_fd = request->fd();
+    fuse_session_process_buf(session_, &buffer);
+  }
+  RequestPool& home = request->home();
+  home.give_back(std::move(request));
+}
+
 void FuseMount::unmount() {
-  for (int pending = pending_.load(); pending != 0; pending = pending_.load()) pending_.wait(pending);
+  if (transport_) transport_->wait_idle();
   if (mounted_) fuse_session_unmount(session_);
   mounted_ = false;
 }

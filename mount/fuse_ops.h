@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "mount/data_path.h"
 #include "mount/transport.h"
 #include "pcache/device_manager.h"
 #include "pcache/result.h"
@@ -35,22 +36,14 @@ class FuseMount {
   // Waits for every request to be answered, and unmounts if that has not been done. After stop().
   void unmount();
 
-  // --- For the operations
-  DeviceManager& manager() { return manager_; }
-  Transport& transport() { return *transport_; }
-  void request_started() { pending_.fetch_add(1, std::memory_order_relaxed); }
-  void request_ended() {
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
-  }
-
  private:
-  explicit FuseMount(DeviceManager& manager) : manager_(manager) {}
+  explicit FuseMount(DeviceManager& manager) : data_path_(manager) {}
+  void handle(std::unique_ptr<Request> request);
 
-  DeviceManager& manager_;
+  DataPath data_path_;
   fuse_session* session_ = nullptr;
   std::unique_ptr<Transport> transport_;
   bool mounted_ = false;
-  std::atomic<int> pending_{0};
 };
 
 }  // namespace pcache

@@ -1,16 +1,17 @@
 #include "mount/transport.h"
 
-#define FUSE_USE_VERSION 314
 #include <fcntl.h>
-#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <utility>
 
 namespace pcache {
 namespace {
@@ -18,23 +19,31 @@ namespace {
 // Measured on two cores: long enough for a client that answers at once, short beside what a sleep and wake-up cost.
 constexpr std::chrono::microseconds kLookTime{50};
 
-// Of a serving thread; others have none and need none.
-thread_local bool is_serving = false;
-thread_local std::unique_ptr<AlignedBuffer> request_buffer;
-
 }  // namespace
 
-Transport::Transport(fuse_session* session, int threads)
-    : session_(session),
-      thread_count_(threads),
+Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int threads, Handler handler) {
+  std::unique_ptr<Transport> transport(new Transport(threads, std::move(handler)));
+  for (int i = 0; i < threads; ++i) {
+    UniqueFd descriptor(::open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    auto original = static_cast<std::uint32_t>(fuse_fd);
+    if (!descriptor || ioctl(descriptor.get(), FUSE_DEV_IOC_CLONE, &original) != 0) {
+      return Status::from_errno(errno, "cannot open /dev/fuse for a serving thread");
+    }
+    transport->descriptors_.push_back(std::move(descriptor));
+  }
+  return transport;
+}
+
+Transport::Transport(int threads, Handler handler)
+    : handler_(std::move(handler)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      buffers_(kRequestBytes, 2 * static_cast<std::size_t>(threads)) {}
+      requests_(2 * static_cast<std::size_t>(threads)) {}
 
 void Transport::start() {
-  const int fd = fuse_session_fd(session_);
-  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  for (int i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { serve(); });
+  for (const UniqueFd& descriptor : descriptors_) {
+    threads_.emplace_back([this, fd = descriptor.get()] { serve(fd); });
+  }
 }
 
 void Transport::stop() {
@@ -44,52 +53,39 @@ void Transport::stop() {
   threads_.clear();
 }
 
-std::unique_ptr<AlignedBuffer> Transport::take_request_buffer() { return std::move(request_buffer); }
-
-void Transport::return_request_buffer(std::unique_ptr<AlignedBuffer> buffer) {
-  if (is_serving && !request_buffer) {
-    request_buffer = std::move(buffer);  // what it is for next, most often
-  } else {
-    buffers_.give_back(std::move(buffer));
-  }
-}
-
-void Transport::serve() {
+void Transport::serve(int fd) {
   pthread_setname_np(pthread_self(), "fuse");
-  const int fd = fuse_session_fd(session_);
-  is_serving = true;
+  requests_.join();
   bool just_served = false;
-  while (!stopping_ && fuse_session_exited(session_) == 0) {
-    if (!request_buffer) request_buffer = buffers_.take();
-    ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
-    if (length < 0 && errno == EAGAIN && just_served) length = look_for_request(fd);
-    if (length > 0) {
-      fuse_buf request{};
-      request.mem = request_buffer->data();
-      request.size = static_cast<std::size_t>(length);
-      fuse_session_process_buf(session_, &request);
-      just_served = true;
+  while (!stopping_) {
+    auto request = requests_.take();
+    ssize_t length = read(fd, request->space().data(), request->space().size());
+    if (length < 0 && errno == EAGAIN && just_served) length = look_for_request(fd, *request);
+    const int error = length < 0 ? errno : 0;
+    just_served = length >= 0;
+    if (length >= 0 && request->arrived(fd, static_cast<std::size_t>(length))) {
+      handler_(std::move(request));
       continue;
     }
-    just_served = false;
-    if (errno == EAGAIN) {
+    requests_.give_back(std::move(request));
+    if (error == EAGAIN) {
       if (!wait_for_request(fd)) break;
-    } else if (errno != EINTR && errno != ENOENT) {  // ENOENT: it was interrupted meanwhile
-      break;                                         // ENODEV: unmounted
+    } else if (error != 0 && error != EINTR && error != ENOENT) {  // ENOENT: it was interrupted meanwhile
+      break;                                                       // ENODEV: unmounted
     }
   }
-  if (request_buffer) buffers_.give_back(std::move(request_buffer));
+  requests_.leave();
   eventfd_write(ended_.get(), 1);
   eventfd_write(wake_.get(), 1);  // the other threads see it too
 }
 
 // Reads on for a short time, as read(2) does; errno is EAGAIN when nothing came. Others that want to run, among them
 // those who make the next request, get their turn in between.
-ssize_t Transport::look_for_request(int fd) {
+ssize_t Transport::look_for_request(int fd, Request& request) {
   constexpr int kLooksPerYield = 4;
   const auto until = std::chrono::steady_clock::now() + kLookTime;
   for (int looks = 1;; ++looks) {
-    const ssize_t length = read(fd, request_buffer->data(), request_buffer->size());
+    const ssize_t length = read(fd, request.space().data(), request.space().size());
     if (length >= 0 || errno != EAGAIN) return length;
     if (std::chrono::steady_clock::now() >= until) break;
     if (looks % kLooksPerYield == 0) sched_yield();

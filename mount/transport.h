@@ -1,17 +1,17 @@
-// Moves requests from the kernel to a libfuse session: threads that read /dev/fuse.
+// Threads that read the kernel's requests from /dev/fuse.
 #pragma once
 
 #include <sys/types.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "mount/buffer_pool.h"
-
-struct fuse_session;
+#include "mount/request_pool.h"
+#include "pcache/result.h"
 
 namespace pcache {
 
@@ -19,36 +19,35 @@ namespace pcache {
 // short time after each one, giving way to others that want to run.
 class Transport {
  public:
-  static constexpr std::size_t kMaxWrite = 1 << 20;               // data of one request
-  static constexpr std::size_t kRequestBytes = kMaxWrite + 4096;  // with its header
   static constexpr int kDefaultThreads = 2;
+  // Answers a request and gives it back to its pool. Called by all serving threads.
+  using Handler = std::function<void(std::unique_ptr<Request>)>;
 
-  // Serves the mounted `session` from start() on.
-  Transport(fuse_session* session, int threads);
+  // Serves the mount on `fuse_fd`, which the caller keeps open, from start() on. Each thread has a descriptor of its
+  // own for that mount, and with it a queue of its own in the kernel. Errors: those of opening /dev/fuse.
+  static Result<std::unique_ptr<Transport>> open(int fuse_fd, int threads, Handler handler);
   ~Transport() { stop(); }
 
   void start();
   // Ends the threads after the request each is at; requests that complete elsewhere are not waited for.
   void stop();
+  // Waits until every request has been answered. After stop().
+  void wait_idle() { requests_.wait_idle(); }
   // Becomes readable when the kernel has ended the session (it was unmounted).
   int ended_fd() const { return ended_.get(); }
 
-  // The buffer of the request that the calling thread is handling: it holds the request's data, and may hold the
-  // answer's once that is not needed any more. Whoever takes it returns it, on any thread.
-  static std::unique_ptr<AlignedBuffer> take_request_buffer();
-  void return_request_buffer(std::unique_ptr<AlignedBuffer> buffer);
-
  private:
-  void serve();
-  ssize_t look_for_request(int fd);
+  Transport(int threads, Handler handler);
+  void serve(int fd);
+  ssize_t look_for_request(int fd, Request& request);
   bool wait_for_request(int fd);
 
-  fuse_session* session_;
-  const int thread_count_;
+  Handler handler_;
   UniqueFd wake_;
   UniqueFd ended_;
   std::atomic<bool> stopping_{false};
-  BufferPool buffers_;
+  RequestPool requests_;
+  std::vector<UniqueFd> descriptors_;  // one a thread
   std::vector<std::thread> threads_;
 };
 

@@ -1,0 +1,131 @@
+#include "mount/data_path.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "mount/request_pool.h"
+
+namespace pcache {
+namespace {
+
+void end(std::unique_ptr<Request> request) {
+  request->device.reset();
+  RequestPool& home = request->home();
+  home.give_back(std::move(request));
+}
+
+void refuse(std::unique_ptr<Request> request, int error) {
+  request->reply(error);
+  end(std::move(request));
+}
+
+// From here on a device has the request, until it calls `done`.
+Completion hand_over(std::unique_ptr<Request> request, void (*done)(void*, int)) { return {done, request.release()}; }
+
+std::unique_ptr<Request> take_back(void* context) { return std::unique_ptr<Request>(static_cast<Request*>(context)); }
+
+void read_done(void* context, int error) {
+  auto request = take_back(context);
+  if (error != 0) return refuse(std::move(request), error);
+  request->reply(request->data().first(request->wanted));
+  end(std::move(request));
+}
+
+void read(std::unique_ptr<Request> request) {
+  const auto* in = request->body<fuse_read_in>();
+  LogicDev& device = *request->device;
+  const std::uint64_t offset = in->offset;
+  if (in->size > Request::kMaxData) return refuse(std::move(request), EINVAL);
+  request->wanted = offset < device.size_bytes() ? std::min<std::uint64_t>(in->size, device.size_bytes() - offset) : 0;
+  const auto buffer = request->data().first(request->wanted);
+  if (buffer.empty()) return read_done(request.release(), 0);
+  device.read(offset, buffer, hand_over(std::move(request), read_done));
+}
+
+void answer(void* context, int error) { refuse(take_back(context), error); }
+
+void written(void* context, int error) {
+  auto request = take_back(context);
+  if (error != 0) return refuse(std::move(request), error);
+  fuse_write_out out{};
+  out.size = static_cast<std::uint32_t>(request->wanted);
+  request->reply(std::as_bytes(std::span(&out, 1)));
+  end(std::move(request));
+}
+
+void write_done(void* context, int error) {
+  auto* request = static_cast<Request*>(context);
+  if (error == 0 && request->flush_after) return request->device->flush({written, request});
+  written(context, error);
+}
+
+void write(std::unique_ptr<Request> request) {
+  const auto* in = request->body<fuse_write_in>();
+  LogicDev& device = *request->device;
+  const std::uint64_t offset = in->offset;
+  if (in->size != request->written().size()) return refuse(std::move(request), EINVAL);
+  if (offset >= device.size_bytes()) return refuse(std::move(request), ENOSPC);
+  request->wanted = std::min<std::uint64_t>(in->size, device.size_bytes() - offset);
+  request->flush_after = (in->flags & (O_SYNC | O_DSYNC)) != 0;
+  const auto data = request->written().first(request->wanted);
+  device.write(offset, data, hand_over(std::move(request), write_done));
+}
+
+void flush(std::unique_ptr<Request> request) {
+  LogicDev& device = *request->device;
+  device.flush(hand_over(std::move(request), answer));
+}
+
+void allocate(std::unique_ptr<Request> request) {
+  const auto* in = request->body<fuse_fallocate_in>();
+  LogicDev& device = *request->device;
+  const std::uint64_t size = device.size_bytes();
+  const std::uint64_t offset = in->offset;
+  const std::uint32_t kind = in->mode & ~static_cast<std::uint32_t>(FALLOC_FL_KEEP_SIZE);
+  if (kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) return refuse(std::move(request), EOPNOTSUPP);
+  if (in->length == 0 || offset > INT64_MAX || in->length > INT64_MAX) return refuse(std::move(request), EINVAL);
+  // Without KEEP_SIZE the kernel would take the file to be as long as the range reaches.
+  const bool crosses_end = in->length > size - std::min(offset, size);
+  if (crosses_end && (in->mode & FALLOC_FL_KEEP_SIZE) == 0) return refuse(std::move(request), EINVAL);
+  if (offset >= size) return refuse(std::move(request), kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC);
+  const std::uint64_t length = std::min(in->length, size - offset);
+  device.discard(offset, length, hand_over(std::move(request), answer));
+}
+
+struct Operation {
+  std::uint32_t opcode;
+  std::size_t body_bytes;
+  void (*start)(std::unique_ptr<Request>);
+};
+
+constexpr Operation kOperations[] = {
+    {FUSE_READ, sizeof(fuse_read_in), read},
+    {FUSE_WRITE, sizeof(fuse_write_in), write},
+    {FUSE_FSYNC, sizeof(fuse_fsync_in), flush},
+    {FUSE_FALLOCATE, sizeof(fuse_fallocate_in), allocate},
+};
+
+const Operation* find_operation(std::uint32_t opcode) {
+  for (const Operation& operation : kOperations) {
+    if (operation.opcode == opcode) return &operation;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool DataPath::serves(const Request& request) { return find_operation(request.header().opcode) != nullptr; }
+
+void DataPath::handle(std::unique_ptr<Request> request) {
+  const Operation& operation = *find_operation(request->header().opcode);
+  if (request->length() < sizeof(fuse_in_header) + operation.body_bytes) return refuse(std::move(request), EINVAL);
+  request->device = manager_.find_inode(request->header().nodeid);
+  if (!request->device) return refuse(std::move(request), EIO);
+  operation.start(std::move(request));
+}
+
+}  // namespace pcache

@@ -1,0 +1,27 @@
+// What a logical device does: reads, writes, flushes and discards, from the kernel's request to its answer.
+#pragma once
+
+#include <memory>
+
+#include "mount/request.h"
+#include "pcache/device_manager.h"
+
+namespace pcache {
+
+// Between the kernel and the devices there is nothing else: no lock, no allocation, no other thread.
+// Thread-safe. Fields of a request are checked, as if anybody could have written it.
+class DataPath {
+ public:
+  // `manager` outlives all requests.
+  explicit DataPath(const DeviceManager& manager) : manager_(manager) {}
+
+  // Whether requests of this kind come here.
+  static bool serves(const Request& request);
+  // Answers such a request, now or when its device is done, on any thread; then gives it back to its pool.
+  void handle(std::unique_ptr<Request> request);
+
+ private:
+  const DeviceManager& manager_;
+};
+
+}  // namespace pcache

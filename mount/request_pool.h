@@ -1,0 +1,44 @@
+// Requests made beforehand, and who has them.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "mount/request.h"
+
+namespace pcache {
+
+// Thread-safe. A thread that serves requests keeps one for itself, so that a request which is answered by the thread
+// that read it never touches anything shared.
+class RequestPool {
+ public:
+  // The first `prefaulted` requests are locked in memory (as far as the limits allow), so that serving a request for
+  // the memory that we use ourselves cannot wait for us.
+  explicit RequestPool(std::size_t prefaulted);
+
+  // The calling thread serves requests of this pool from here on, until leave().
+  void join();
+  void leave();
+
+  // A spare request, or a new one.
+  std::unique_ptr<Request> take();
+  // From any thread.
+  void give_back(std::unique_ptr<Request> request);
+
+  // Waits until no request is taken any more. Threads that have joined have left.
+  void wait_idle();
+
+ private:
+  std::unique_ptr<Request> take_shared();
+  void give_back_shared(std::unique_ptr<Request> request);
+
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  std::vector<std::unique_ptr<Request>> spare_;
+  std::size_t taken_ = 0;  // with what the serving threads keep
+};
+
+}  // namespace pcache
