@@ -80,15 +80,19 @@ void Transport::serve(int fd) {
 }
 
 // Reads on for a short time, as read(2) does; errno is EAGAIN when nothing came. Others that want to run, among them
-// those who make the next request, get their turn in between.
+// those who make the next request, get their turn in between, at first soon and then ever more rarely: a thread that
+// gave way after every few looks would take turns with its client on one core for each single request.
 ssize_t Transport::look_for_request(int fd, Request& request) {
-  constexpr int kLooksPerYield = 4;
   const auto until = std::chrono::steady_clock::now() + kLookTime;
+  int next_yield = 4;
   for (int looks = 1;; ++looks) {
     const ssize_t length = read(fd, request.space().data(), request.space().size());
     if (length >= 0 || errno != EAGAIN) return length;
     if (std::chrono::steady_clock::now() >= until) break;
-    if (looks % kLooksPerYield == 0) sched_yield();
+    if (looks == next_yield) {
+      sched_yield();
+      next_yield *= 2;
+    }
   }
   errno = EAGAIN;
   return -1;
