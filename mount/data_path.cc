@@ -14,12 +14,13 @@ namespace {
 
 void end(std::unique_ptr<Request> request) {
   request->device.reset();
-  RequestPool& home = request->home();
-  home.give_back(std::move(request));
+  RequestPool::give_back(std::move(request));
 }
 
-void refuse(std::unique_ptr<Request> request, int error) {
-  request->reply(error);
+// With an errno, 0 for success, or with data.
+template <typename Answer>
+void answer(std::unique_ptr<Request> request, const Answer& with) {
+  request->reply(with);
   end(std::move(request));
 }
 
@@ -30,31 +31,30 @@ std::unique_ptr<Request> take_back(void* context) { return std::unique_ptr<Reque
 
 void read_done(void* context, int error) {
   auto request = take_back(context);
-  if (error != 0) return refuse(std::move(request), error);
-  request->reply(request->data().first(request->wanted));
-  end(std::move(request));
+  if (error != 0) return answer(std::move(request), error);
+  const auto data = request->data().first(request->wanted);
+  answer(std::move(request), data);
 }
 
 void read(std::unique_ptr<Request> request) {
-  const auto* in = request->body<fuse_read_in>();
+  const auto& in = request->body<fuse_read_in>();
   LogicDev& device = *request->device;
-  const std::uint64_t offset = in->offset;
-  if (in->size > Request::kMaxData) return refuse(std::move(request), EINVAL);
-  request->wanted = offset < device.size_bytes() ? std::min<std::uint64_t>(in->size, device.size_bytes() - offset) : 0;
+  const std::uint64_t offset = in.offset;
+  if (in.size > Request::kMaxData) return answer(std::move(request), EINVAL);
+  request->wanted = offset < device.size_bytes() ? std::min<std::uint64_t>(in.size, device.size_bytes() - offset) : 0;
   const auto buffer = request->data().first(request->wanted);
-  if (buffer.empty()) return read_done(request.release(), 0);
+  if (buffer.empty()) return answer(std::move(request), buffer);
   device.read(offset, buffer, hand_over(std::move(request), read_done));
 }
 
-void answer(void* context, int error) { refuse(take_back(context), error); }
+void answer_error(void* context, int error) { answer(take_back(context), error); }
 
 void written(void* context, int error) {
   auto request = take_back(context);
-  if (error != 0) return refuse(std::move(request), error);
+  if (error != 0) return answer(std::move(request), error);
   fuse_write_out out{};
   out.size = static_cast<std::uint32_t>(request->wanted);
-  request->reply(std::as_bytes(std::span(&out, 1)));
-  end(std::move(request));
+  answer(std::move(request), std::as_bytes(std::span(&out, 1)));
 }
 
 void write_done(void* context, int error) {
@@ -64,36 +64,36 @@ void write_done(void* context, int error) {
 }
 
 void write(std::unique_ptr<Request> request) {
-  const auto* in = request->body<fuse_write_in>();
+  const auto& in = request->body<fuse_write_in>();
   LogicDev& device = *request->device;
-  const std::uint64_t offset = in->offset;
-  if (in->size != request->written().size()) return refuse(std::move(request), EINVAL);
-  if (offset >= device.size_bytes()) return refuse(std::move(request), ENOSPC);
-  request->wanted = std::min<std::uint64_t>(in->size, device.size_bytes() - offset);
-  request->flush_after = (in->flags & (O_SYNC | O_DSYNC)) != 0;
+  const std::uint64_t offset = in.offset;
+  if (in.size != request->written().size()) return answer(std::move(request), EINVAL);
+  if (offset >= device.size_bytes()) return answer(std::move(request), ENOSPC);
+  request->wanted = std::min<std::uint64_t>(in.size, device.size_bytes() - offset);
+  request->flush_after = (in.flags & (O_SYNC | O_DSYNC)) != 0;
   const auto data = request->written().first(request->wanted);
   device.write(offset, data, hand_over(std::move(request), write_done));
 }
 
 void flush(std::unique_ptr<Request> request) {
   LogicDev& device = *request->device;
-  device.flush(hand_over(std::move(request), answer));
+  device.flush(hand_over(std::move(request), answer_error));
 }
 
 void allocate(std::unique_ptr<Request> request) {
-  const auto* in = request->body<fuse_fallocate_in>();
+  const auto& in = request->body<fuse_fallocate_in>();
   LogicDev& device = *request->device;
   const std::uint64_t size = device.size_bytes();
-  const std::uint64_t offset = in->offset;
-  const std::uint32_t kind = in->mode & ~static_cast<std::uint32_t>(FALLOC_FL_KEEP_SIZE);
-  if (kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) return refuse(std::move(request), EOPNOTSUPP);
-  if (in->length == 0 || offset > INT64_MAX || in->length > INT64_MAX) return refuse(std::move(request), EINVAL);
+  const std::uint64_t offset = in.offset;
+  const std::uint32_t kind = in.mode & ~static_cast<std::uint32_t>(FALLOC_FL_KEEP_SIZE);
+  if (kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) return answer(std::move(request), EOPNOTSUPP);
+  if (in.length == 0 || offset > INT64_MAX || in.length > INT64_MAX) return answer(std::move(request), EINVAL);
   // Without KEEP_SIZE the kernel would take the file to be as long as the range reaches.
-  const bool crosses_end = in->length > size - std::min(offset, size);
-  if (crosses_end && (in->mode & FALLOC_FL_KEEP_SIZE) == 0) return refuse(std::move(request), EINVAL);
-  if (offset >= size) return refuse(std::move(request), kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC);
-  const std::uint64_t length = std::min(in->length, size - offset);
-  device.discard(offset, length, hand_over(std::move(request), answer));
+  const bool crosses_end = in.length > size - std::min(offset, size);
+  if (crosses_end && (in.mode & FALLOC_FL_KEEP_SIZE) == 0) return answer(std::move(request), EINVAL);
+  if (offset >= size) return answer(std::move(request), kind == FALLOC_FL_PUNCH_HOLE ? 0 : ENOSPC);
+  const std::uint64_t length = std::min(in.length, size - offset);
+  device.discard(offset, length, hand_over(std::move(request), answer_error));
 }
 
 struct Operation {
@@ -118,14 +118,18 @@ const Operation* find_operation(std::uint32_t opcode) {
 
 }  // namespace
 
-bool DataPath::serves(const Request& request) { return find_operation(request.header().opcode) != nullptr; }
-
-void DataPath::handle(std::unique_ptr<Request> request) {
-  const Operation& operation = *find_operation(request->header().opcode);
-  if (request->length() < sizeof(fuse_in_header) + operation.body_bytes) return refuse(std::move(request), EINVAL);
+bool DataPath::handle(std::unique_ptr<Request>& request) {
+  const Operation* const operation = find_operation(request->header().opcode);
+  if (operation == nullptr) return false;
   request->device = manager_.find_inode(request->header().nodeid);
-  if (!request->device) return refuse(std::move(request), EIO);
-  operation.start(std::move(request));
+  if (!request->has_body(operation->body_bytes)) {
+    answer(std::move(request), EINVAL);
+  } else if (!request->device) {
+    answer(std::move(request), EIO);
+  } else {
+    operation->start(std::move(request));
+  }
+  return true;
 }
 
 }  // namespace pcache

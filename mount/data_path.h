@@ -15,10 +15,9 @@ class DataPath {
   // `manager` outlives all requests.
   explicit DataPath(const DeviceManager& manager) : manager_(manager) {}
 
-  // Whether requests of this kind come here.
-  static bool serves(const Request& request);
-  // Answers such a request, now or when its device is done, on any thread; then gives it back to its pool.
-  void handle(std::unique_ptr<Request> request);
+  // If `request` is one of these, takes it over and returns true: it is answered, now or when its device is done, on
+  // any thread, and then given back to its pool. Otherwise returns false and leaves it.
+  bool handle(std::unique_ptr<Request>& request);
 
  private:
   const DeviceManager& manager_;

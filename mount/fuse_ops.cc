@@ -245,7 +245,7 @@ FuseMount::~FuseMount() {
 }
 
 void FuseMount::handle(std::unique_ptr<Request> request) {
-  if (DataPath::serves(*request)) return data_path_.handle(std::move(request));
+  if (data_path_.handle(request)) return;
   if (request->header().opcode == FUSE_INTERRUPT) {
     request->reply(ENOSYS);  // nothing here can be interrupted; the kernel need not ask again
   } else {
@@ -255,8 +255,7 @@ void FuseMount::handle(std::unique_ptr<Request> request) {
     answer_fd = request->fd();
     fuse_session_process_buf(session_, &buffer);
   }
-  RequestPool& home = request->home();
-  home.give_back(std::move(request));
+  RequestPool::give_back(std::move(request));
 }
 
 void FuseMount::unmount() {

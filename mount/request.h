@@ -43,11 +43,11 @@ class Request {
   int fd() const { return fd_; }
   std::size_t length() const { return length_; }
   const fuse_in_header& header() const { return *reinterpret_cast<const fuse_in_header*>(memory_.data() + kStart); }
-  // What follows the header, or nullptr when the request is too short for it.
+  // What follows the header, if has_body(sizeof(T)).
+  bool has_body(std::size_t bytes) const { return length_ >= sizeof(fuse_in_header) + bytes; }
   template <typename T>
-  const T* body() const {
-    if (length_ < sizeof(fuse_in_header) + sizeof(T)) return nullptr;
-    return reinterpret_cast<const T*>(memory_.data() + kStart + sizeof(fuse_in_header));
+  const T& body() const {
+    return *reinterpret_cast<const T*>(memory_.data() + kStart + sizeof(fuse_in_header));
   }
   // The bytes that a write brought.
   std::span<const std::byte> written() const {

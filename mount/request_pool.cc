@@ -37,10 +37,11 @@ std::unique_ptr<Request> RequestPool::take() {
 }
 
 void RequestPool::give_back(std::unique_ptr<Request> request) {
-  if (serving_pool == this && !kept) {
+  RequestPool& home = request->home();
+  if (serving_pool == &home && !kept) {
     kept = std::move(request);
   } else {
-    give_back_shared(std::move(request));
+    home.give_back_shared(std::move(request));
   }
 }
 

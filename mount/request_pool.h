@@ -25,8 +25,8 @@ class RequestPool {
 
   // A spare request, or a new one.
   std::unique_ptr<Request> take();
-  // From any thread.
-  void give_back(std::unique_ptr<Request> request);
+  // To the pool that it is from, on any thread.
+  static void give_back(std::unique_ptr<Request> request);
 
   // Waits until no request is taken any more. Threads that have joined have left.
   void wait_idle();

@@ -67,7 +67,7 @@ void Transport::serve(int fd) {
       handler_(std::move(request));
       continue;
     }
-    requests_.give_back(std::move(request));
+    RequestPool::give_back(std::move(request));
     if (error == EAGAIN) {
       if (!wait_for_request(fd)) break;
     } else if (error != 0 && error != EINTR && error != ENOENT) {  // ENOENT: it was interrupted meanwhile

@@ -104,8 +104,7 @@ class DataPathTest : public testing::Test {
     std::memcpy(at + sizeof header, &body, sizeof body);
     if (!data.empty()) std::memcpy(at + sizeof header + sizeof body, data.data(), data.size());
     EXPECT_TRUE(request->arrived(ours_.get(), length));
-    EXPECT_TRUE(DataPath::serves(*request));
-    path_.handle(std::move(request));
+    EXPECT_TRUE(path_.handle(request));
     pool_.wait_idle();  // it was answered at once, and given back
 
     std::vector<std::byte> message(Request::kMaxData);
