@@ -8,7 +8,8 @@
 
 namespace pcache {
 
-// Between the kernel and the devices there is nothing else: no lock, no allocation, no other thread.
+// Between the kernel and the devices there is no allocation, no other thread, and no lock but the one of finding the
+// device.
 // Thread-safe. Fields of a request are checked, as if anybody could have written it.
 class DataPath {
  public:
