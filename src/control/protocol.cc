@@ -4,7 +4,7 @@ namespace pcache {
 
 using nlohmann::json;
 
-Result<Request> parse_request(const std::string& line) {
+Result<ControlRequest> parse_request(const std::string& line) {
   // A value is copied by recursion: what is nested too deeply would end the daemon's stack.
   bool too_deep = false;
   const json message = json::parse(
@@ -22,7 +22,7 @@ Result<Request> parse_request(const std::string& line) {
   if (command == message.end() || !command->is_string()) {
     return Status(Errc::invalid, "the request has no text \"command\"");
   }
-  Request request{command->get<std::string>(), json::object()};
+  ControlRequest request{command->get<std::string>(), json::object()};
   if (const auto args = message.find("args"); args != message.end()) {
     if (!args->is_object()) return Status(Errc::invalid, "the request's \"args\" are not an object");
     request.args = *args;

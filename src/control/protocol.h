@@ -12,14 +12,14 @@ namespace pcache {
 inline constexpr std::size_t kMaxMessageBytes = 64 * 1024;
 inline constexpr int kMaxDepth = 8;  // of objects and lists in each other
 
-struct Request {
+struct ControlRequest {
   std::string command;
   nlohmann::json args;  // an object
 };
 
 // {"command": "...", "args": {...}}; args may be left out. Invalid: anything else, and what is nested deeper than
 // kMaxDepth.
-Result<Request> parse_request(const std::string& line);
+Result<ControlRequest> parse_request(const std::string& line);
 std::string format_request(const std::string& command, const nlohmann::json& args);
 
 // {"ok": true, "result": ...} or {"ok": false, "code": "...", "message": "..."}.
