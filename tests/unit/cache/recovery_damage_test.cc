@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-#include "tests/unit/cache/stored.h"
+#include "tests/support/stored.h"
 
 namespace pcache {
 namespace {

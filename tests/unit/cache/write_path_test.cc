@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "tests/unit/cache/stored.h"
+#include "tests/support/stored.h"
 
 namespace pcache {
 namespace {

@@ -6,7 +6,7 @@
 #include <random>
 #include <utility>
 
-#include "tests/unit/cache/stored.h"
+#include "tests/support/stored.h"
 
 namespace pcache {
 namespace {

@@ -11,9 +11,9 @@
 
 #include "pcache/backing_dev.h"
 #include "pcache/pmem_space.h"
+#include "tests/support/logic_io.h"
 #include "tests/support/loop_device.h"
 #include "tests/support/temp_dir.h"
-#include "tests/unit/device/logic_io.h"
 
 namespace pcache {
 namespace {

@@ -12,8 +12,8 @@
 #include "pcache/device_manager.h"
 #include "pcache/pmem_space.h"
 #include "tests/support/child_process.h"
+#include "tests/support/logic_io.h"
 #include "tests/support/temp_dir.h"
-#include "tests/unit/device/logic_io.h"
 
 namespace pcache {
 namespace {
