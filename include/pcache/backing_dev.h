@@ -25,6 +25,8 @@ struct BackingIdentity {
 // A backing device. All operations are asynchronous and may be started from any thread; several may be in flight and
 // finish in any order. Offsets and lengths are multiples of 512 bytes inside size_bytes(); buffers are aligned to 512
 // bytes and stay valid until the completion is called. Completions come on a thread of the device, or before return.
+// Operations fail with ESTALE once the device is known to have become shorter or, being a file, to have been deleted:
+// what it was given by then may be gone.
 class BackingDev {
  public:
   virtual ~BackingDev() = default;  // waits for operations in flight

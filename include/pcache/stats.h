@@ -16,7 +16,7 @@ struct LogicDevStats {
   // "running"; "failed" (answers EIO: its log is damaged where dirty data was); "no_backing" (the backing is missing,
   // of another identity or size, or cannot be opened: not exposed)
   std::string state;
-  std::string detail;              // why, when the state is not "running"; empty otherwise
+  std::string detail;              // why, when the state is not "running"; else what goes wrong now, or empty
   std::uint64_t dirty_bytes = 0;   // only in the cache so far
   std::uint64_t cached_bytes = 0;  // readable from the cache, dirty ones included
   std::uint64_t reads = 0;         // requests

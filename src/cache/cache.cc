@@ -171,8 +171,7 @@ bool Cache::wake_writers() {
   // What others hold on to must not stop a device whose own segments become clean.
   for (const auto& device : devices()) {
     if (pool_.free_count() == 0) break;
-    std::optional<Waiting> next;
-    if (device->has_share_left()) next = next_waiting(device.get());
+    std::optional<Waiting> next = next_waiting(device.get());
     if (!next) continue;
     next->op->waited = true;
     next->device->resume(std::move(next->op));
@@ -181,11 +180,13 @@ bool Cache::wake_writers() {
   return woke;
 }
 
-// Takes the write that waits longest out of the queue: of `device`, or of any.
-std::optional<Cache::Waiting> Cache::next_waiting(const CachedDevice* device) {
+// Takes the write that waits longest out of the queue: of any device, or of `device` and able to go on with what its
+// streams may take of the reserve. (One that is not would be back in the queue at once, for ever.)
+std::optional<Cache::Waiting> Cache::next_waiting(CachedDevice* device) {
   const std::lock_guard lock(waiting_mutex_);
-  const auto next = std::find_if(queue_.begin(), queue_.end(),
-                                 [&](const Waiting& w) { return device == nullptr || w.device == device; });
+  const auto next = std::find_if(queue_.begin(), queue_.end(), [&](const Waiting& w) {
+    return device == nullptr || (w.device == device && device->may_take_share(*w.op));
+  });
   if (next == queue_.end()) return std::nullopt;
   std::optional<Waiting> taken(std::move(*next));
   queue_.erase(next);
@@ -261,7 +262,7 @@ Status Cache::commit(const std::vector<CachedDevice*>& devices) {
 void Cache::flush(CachedDevice& device, Completion done) {
   if (!page_media_) {
     device.set_durable_epoch(device.close_epoch());
-    return done(0);
+    return done(device.take_flush_error() ? EIO : 0);
   }
   {
     const std::lock_guard lock(flushing_mutex_);
@@ -286,8 +287,8 @@ bool Cache::sync_step() {
   for (const Flushing& flushing : batch) {
     if (std::find(devices.begin(), devices.end(), flushing.device) == devices.end()) devices.push_back(flushing.device);
   }
-  const int error = commit(devices).ok() ? 0 : EIO;
-  for (const Flushing& flushing : batch) flushing.done(error);
+  const bool durable = commit(devices).ok();
+  for (const Flushing& flushing : batch) flushing.done(!durable || flushing.device->take_flush_error() ? EIO : 0);
   return true;
 }
 

@@ -105,11 +105,17 @@ void CachedDevice::await_appends() {
   for (const auto& stream : streams_) const std::lock_guard lock(stream->lock);
 }
 
-bool CachedDevice::has_share_left() {
-  return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
-    const std::lock_guard lock(stream->lock);
-    return stream->log.segments().size() < 2;
-  });
+bool CachedDevice::may_take_share(const WriteOp& op) {
+  const std::uint64_t begin = op.offset / kBlockSize;
+  const std::uint64_t end = op.end / kBlockSize;
+  const bool whole = op.discard && op.offset % kBlockSize == 0 && begin < end;
+  const std::uint32_t wanted = whole ? streams_in(begin, end) : 1U << stream_number(begin);
+  for (std::uint32_t i = 0; i < streams_.size(); ++i) {
+    if ((wanted >> i & 1) == 0) continue;
+    const std::lock_guard lock(streams_[i]->lock);
+    if (streams_[i]->log.room() == 0 && !has_share_left(*streams_[i])) return false;
+  }
+  return true;
 }
 
 void CachedDevice::set_durable_epoch(std::uint64_t epoch) {
@@ -169,7 +175,10 @@ LogicDevStats CachedDevice::stats() const {
   s.cache_dev = cache_label_;
   s.mode = "writeback";
   s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
-  s.detail = detail_;
+  {
+    const std::lock_guard lock(progress_mutex_);
+    s.detail = detail_.empty() && !trouble_.empty() ? "writeback fails and is tried again: " + trouble_ : detail_;
+  }
   s.dirty_bytes = dirty_bytes();
   s.lost_bytes = lost_blocks() * kBlockSize;
   s.cached_bytes = sum(streams_, &Stream::cached_blocks) * kBlockSize;

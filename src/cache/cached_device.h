@@ -57,8 +57,9 @@ class CachedDevice final : public LogicDev {
   void refuse_writes(bool refuse);
   // Returns when everything that entered an epoch before the call is in the log.
   void await_appends();
-  // Whether a stream has no segment but its head, and may therefore take one of the reserve.
-  bool has_share_left();
+  // Whether the streams that the write comes to next have room, or no segment but their head and may therefore take one
+  // of the reserve.
+  bool may_take_share(const WriteOp& op);
   // Gives all segments back. After stop().
   Status release_segments();
 
@@ -83,6 +84,9 @@ class CachedDevice final : public LogicDev {
   std::uint64_t close_epoch();
   // Everything up to `epoch` survives power loss and may be written back.
   void set_durable_epoch(std::uint64_t epoch);
+
+  // Whether the backing failed a flush since this was last asked: one flush of a user says so.
+  bool take_flush_error() { return flush_error_.load(std::memory_order_relaxed) && flush_error_.exchange(false); }
 
   // Continues a write that waited for space, or ends it.
   void resume(std::unique_ptr<WriteOp> op);
@@ -148,6 +152,7 @@ class CachedDevice final : public LogicDev {
   void forget_part(const WriteOp& op);
   static void count_written(Stream& stream, WriteOp& op, std::uint64_t bytes);
   Progress reserve(Stream& stream, WriteOp& op);
+  static bool has_share_left(const Stream& stream) { return stream.log.segments().size() < 2; }  // of the reserve
   std::uint64_t enter_epoch(Stream& stream);
   void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
   void overtake(Stream& stream, std::uint64_t begin, std::uint64_t end);
@@ -165,14 +170,16 @@ class CachedDevice final : public LogicDev {
   // writeback.cc
   struct EpochContent;
   EpochContent collect(std::uint64_t epoch);
-  int write_epoch(const EpochContent& content);
+  Status write_epoch(const EpochContent& content);
   int write_zeroes(const EpochContent& content);
-  int write_blocks_back(const EpochContent& content);
+  Status write_blocks_back(const EpochContent& content);
+  Status backing_failure(int error, const char* what) const;
   Status mark_clean(const EpochContent& content, std::uint64_t epoch);
   bool mark_lost(SlotId slot, std::uint64_t block);
   std::chrono::milliseconds background_step();
+  std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now_ms) const;
   bool epoch_due(std::uint64_t now_ms);
-  void writeback_failed();
+  void writeback_failed(const Status& why);
   std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
 
   // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
@@ -212,11 +219,14 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> epoch_blocks_{0};  // stored when the open epoch began, to limit its size
 
   std::mutex writeback_mutex_;  // one writeback step at a time
-  std::mutex progress_mutex_;
+  mutable std::mutex progress_mutex_;
   std::condition_variable progress_;           // clean_epoch_ or failures changed
   std::atomic<std::uint64_t> drain_epoch_{0};  // write back up to here without delay
   std::atomic<int> failures_in_a_row_{0};
-  std::uint64_t failures_ = 0;  // under progress_mutex_
+  std::uint64_t failures_ = 0;            // under progress_mutex_
+  std::uint64_t failed_ms_ = 0;           // when the last attempt failed; under progress_mutex_
+  std::string trouble_;                   // why it did, until one succeeds; under progress_mutex_
+  std::atomic<bool> flush_error_{false};  // the backing failed a flush, and no user's flush has said so
 
   std::atomic<bool> stopped_{false};
   std::atomic<bool> refusing_writes_{false};

@@ -48,6 +48,7 @@ CachedDevice::Progress CachedDevice::discard_blocks(WriteOp& op) {
     publish_zero(stream, *lsn, entry, true);
   }
   op.offset = end * kBlockSize;
+  op.waited = false;
   return Progress::done;
 }
 

@@ -198,13 +198,12 @@ CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
   // Asked under the lock: whoever sets these and then takes it knows that nothing is appended any more.
   if (stopped_ || refusing_writes_) return Progress::failed;
   if (stream.log.room() != 0) return Progress::done;
-  const bool has_share = stream.log.segments().size() < 2;  // of the reserve
-  if (!has_share && !cache_.may_take_segment(op.waited)) return Progress::no_space;
+  if (!has_share_left(stream) && !cache_.may_take_segment(op.waited)) return Progress::no_space;
   const auto room = stream.log.reserve();
   if (!room) return Progress::failed;
   if (cache_.short_of_space()) cache_.kick_reclaim();
   if (*room == 0) return Progress::no_space;
-  op.waited = false;
+  if (!op.discard) op.waited = false;  // a discard may need a segment in each stream before it gets on
   return Progress::done;
 }
 

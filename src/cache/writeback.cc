@@ -96,8 +96,10 @@ bool CachedDevice::writeback_step() {
     epoch = closed_.front().epoch;
   }
   const EpochContent content = collect(epoch);
-  if (write_epoch(content) != 0 || !mark_clean(content, epoch).ok()) {
-    writeback_failed();
+  Status status = write_epoch(content);
+  if (status.ok()) status = mark_clean(content, epoch);
+  if (!status.ok()) {
+    writeback_failed(status);
     return false;
   }
   std::uint64_t clean = 0;
@@ -110,6 +112,7 @@ bool CachedDevice::writeback_step() {
     const std::lock_guard lock(progress_mutex_);
     clean_epoch_ = clean;
     failures_in_a_row_ = 0;
+    trouble_.clear();
     progress_.notify_all();
   }
   cache_.kick_reclaim();
@@ -121,23 +124,35 @@ std::uint64_t CachedDevice::newest_clean_epoch() const {
   return (closed_.empty() ? epoch_.load() : closed_.front().epoch) - 1;
 }
 
-void CachedDevice::writeback_failed() {
+void CachedDevice::writeback_failed(const Status& why) {
   writeback_errors_.fetch_add(1, std::memory_order_relaxed);
-  failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
   {
     const std::lock_guard lock(progress_mutex_);
+    failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
     ++failures_;
+    failed_ms_ = now_ms();
+    trouble_ = why.message();
     progress_.notify_all();
   }
   cache_.kick_reclaim();
 }
 
-int CachedDevice::write_epoch(const EpochContent& content) {
-  if (const int error = write_zeroes(content); error != 0) return error;
-  if (const int error = write_blocks_back(content); error != 0) return error;
+Status CachedDevice::write_epoch(const EpochContent& content) {
+  if (const int error = write_zeroes(content); error != 0) return backing_failure(error, "zero a range");
+  if (Status status = write_blocks_back(content); !status.ok()) return status;
   IoGroup flush;
   backing_->flush(flush.start());
-  return flush.wait();
+  const int error = flush.wait();
+  if (error == 0) return Status();
+  // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
+  flush_error_ = true;
+  return backing_failure(error, "flush");
+}
+
+Status CachedDevice::backing_failure(int error, const char* what) const {
+  const std::string cannot = "backing device " + backing_path_ + ": cannot " + what;
+  if (error != ESTALE) return Status::from_errno(error, cannot);
+  return Status(Errc::failed, cannot + ": it became shorter, or was deleted, while it was in use");
 }
 
 int CachedDevice::write_zeroes(const EpochContent& content) {
@@ -167,7 +182,7 @@ int CachedDevice::write_zeroes(const EpochContent& content) {
 
 // Runs of neighbouring blocks are copied to a staging buffer, verified there, and written from there: what reaches the
 // backing is what was verified.
-int CachedDevice::write_blocks_back(const EpochContent& content) {
+Status CachedDevice::write_blocks_back(const EpochContent& content) {
   struct Run {
     CachedDevice* device = nullptr;
     std::mutex* mutex = nullptr;
@@ -232,12 +247,14 @@ int CachedDevice::write_blocks_back(const EpochContent& content) {
       checksum_errors_.fetch_add(1, std::memory_order_relaxed);
       if (!mark_lost(content.blocks[i].slot, content.blocks[i].block)) {
         group.wait();
-        return EIO;
+        return Status(Errc::failed,
+                      "cache device " + cache_label_ + ": a block that cannot be read cannot be recorded");
       }
       ++i;
     }
   }
-  return group.wait();
+  const int error = group.wait();
+  return error == 0 ? Status() : backing_failure(error, "write");
 }
 
 // A dirty block cannot be read: unless it was overwritten since, reads of it fail from now on, also after a restart.
@@ -289,6 +306,13 @@ Status CachedDevice::mark_clean(const EpochContent& content, std::uint64_t epoch
   return Status();
 }
 
+// However often it is kicked meanwhile: a backing that fails is not asked again and again.
+std::chrono::milliseconds CachedDevice::rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const {
+  const std::lock_guard lock(progress_mutex_);
+  if (failures_in_a_row_ == 0) return std::chrono::milliseconds(0);
+  return rest - std::chrono::milliseconds(now - failed_ms_);
+}
+
 bool CachedDevice::epoch_due(std::uint64_t now) {
   const std::lock_guard lock(epoch_mutex_);
   if (!epoch_used_.load(std::memory_order_acquire)) return false;
@@ -301,6 +325,7 @@ std::chrono::milliseconds CachedDevice::background_step() {
   const std::uint64_t now = now_ms();
   const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
   const bool draining = drain_epoch_ > clean_epoch_;
+  if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;
   const bool pressed =
       draining || cache_.short_of_space() || dirty_bytes() > capacity / 100 * cache_.options().dirty_high_percent;
   bool none_closed = false;
@@ -311,8 +336,8 @@ std::chrono::milliseconds CachedDevice::background_step() {
     if (!none_closed) opened = closed_.front().opened_ms;
   }
   if (epoch_due(now) || (pressed && none_closed && epoch_used_)) {
-    if (!cache_.commit({this}).ok()) {
-      writeback_failed();
+    if (Status status = cache_.commit({this}); !status.ok()) {
+      writeback_failed(status);
       return kRetry;
     }
     if (none_closed) return std::chrono::milliseconds(0);

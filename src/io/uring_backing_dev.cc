@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -75,16 +78,18 @@ class UringBackingDev final : public BackingDev {
   void write(std::uint64_t offset, std::span<const iovec> parts, Completion done) override {
     std::uint64_t length = 0;
     for (const iovec& part : parts) length += part.iov_len;
-    if (!accepts(offset, length, done)) return;
+    if (!accepts(offset, length, done) || !still_there(done)) return;
     Request* request = make(Kind::write, offset, length, done);
     request->parts.assign(parts.begin(), parts.end());
     submit(request);
   }
 
-  void flush(Completion done) override { submit(make(Kind::flush, 0, 0, done)); }
+  void flush(Completion done) override {
+    if (still_there(done)) submit(make(Kind::flush, 0, 0, done));
+  }
 
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override {
-    if (!accepts(offset, length, done)) return;
+    if (!accepts(offset, length, done) || !still_there(done)) return;
     submit(make(zero_kind_.load(std::memory_order_relaxed), offset, length, done));
   }
 
@@ -115,6 +120,27 @@ class UringBackingDev final : public BackingDev {
     }
     if (length == 0) done(0);
     return length != 0;
+  }
+
+  // Writing behind the end of a file that was truncated would make it as long as before, with a hole in it, and what a
+  // deleted file takes is nobody's. Once shorter it is never the same again.
+  bool still_there(Completion done) {
+    struct stat st {};
+    std::uint64_t size = 0;
+    if (fstat(fd_.get(), &st) != 0) {
+      done(errno);
+      return false;
+    }
+    if (S_ISREG(st.st_mode)) {
+      size = static_cast<std::uint64_t>(st.st_size);
+    } else if (ioctl(fd_.get(), BLKGETSIZE64, &size) != 0) {
+      done(errno);
+      return false;
+    }
+    if (size < size_bytes()) shrank_.store(true, std::memory_order_relaxed);
+    if (!shrank_.load(std::memory_order_relaxed) && st.st_nlink != 0) return true;
+    done(ESTALE);
+    return false;
   }
 
   Request* make(Kind kind, std::uint64_t offset, std::uint64_t length, Completion done) {
@@ -284,6 +310,7 @@ class UringBackingDev final : public BackingDev {
   const UniqueFd fd_;
   const BackingIdentity identity_;
   std::atomic<Kind> zero_kind_{Kind::punch_hole};
+  std::atomic<bool> shrank_{false};
   io_uring ring_{};
   std::mutex mutex_;  // guards submission to the ring and all below
   std::condition_variable drained_;

@@ -1,11 +1,26 @@
 #include "tests/support/fake_backing_dev.h"
 
+#include <cerrno>
 #include <cstring>
 
+#include "base/units.h"
+
 namespace pcache {
+namespace {
+
+// Calls `store` with every other sector of a range.
+template <typename Store>
+void torn(std::uint64_t length, Store store) {
+  for (std::uint64_t at = 0; at < length; at += 2 * kSectorSize) store(at);
+}
+
+}  // namespace
 
 FakeBackingDev::FakeBackingDev(std::shared_ptr<BackingImage> image, std::string path, std::string id)
-    : path_(std::move(path)), identity_{std::move(id), image->current.size()}, image_(std::move(image)) {}
+    : path_(std::move(path)),
+      identity_{std::move(id), image->current.size()},
+      image_(std::move(image)),
+      end_(identity_.size_bytes) {}
 
 void FakeBackingDev::run(std::function<void()> operation) {
   {
@@ -18,16 +33,29 @@ void FakeBackingDev::run(std::function<void()> operation) {
   operation();
 }
 
+// Under the lock. 0, or the error that the operation is to end with.
+int FakeBackingDev::outcome(int& failures, std::uint64_t offset, std::uint64_t length) {
+  bool fails = offset + length > end_;
+  int error = EIO;
+  if (failures > 0 && failures_.after > 0) {
+    --failures_.after;
+  } else if (failures > 0) {
+    --failures;
+    fails = true;
+    error = failures_.error;
+  }
+  counts_.failed += fails ? 1 : 0;
+  return fails ? error : 0;
+}
+
 void FakeBackingDev::read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) {
   run([this, offset, buffer, done] {
     int error = 0;
     {
       const std::lock_guard lock(mutex_);
       ++counts_.reads;
-      if (failures_.reads > 0) {
-        --failures_.reads;
-        error = failures_.error;
-      } else {
+      error = outcome(failures_.reads, offset, buffer.size());
+      if (error == 0) {
         std::memcpy(buffer.data(), image_->current.data() + offset, buffer.size());
       }
     }
@@ -41,17 +69,20 @@ void FakeBackingDev::write(std::uint64_t offset, std::span<const iovec> parts, C
     {
       const std::lock_guard lock(mutex_);
       ++counts_.writes;
-      if (failures_.writes > 0) {
-        --failures_.writes;
-        error = failures_.error;
-      } else {
-        std::uint64_t at = offset;
-        for (const iovec& part : list) {
-          if (on_write) on_write(at, part.iov_len);
-          std::memcpy(image_->current.data() + at, part.iov_base, part.iov_len);
-          at += part.iov_len;
+      std::uint64_t length = 0;
+      for (const iovec& part : list) length += part.iov_len;
+      error = outcome(failures_.writes, offset, length);
+      std::byte* to = image_->current.data() + offset;
+      for (const iovec& part : list) {
+        const auto* const from = static_cast<const std::byte*>(part.iov_base);
+        if (error == 0) {
+          if (on_write) on_write(static_cast<std::uint64_t>(to - image_->current.data()), part.iov_len);
+          std::memcpy(to, from, part.iov_len);
+          counts_.written_bytes += part.iov_len;
+        } else if (failures_.tear) {
+          torn(part.iov_len, [&](std::uint64_t at) { std::memcpy(to + at, from + at, kSectorSize); });
         }
-        counts_.written_bytes += at - offset;
+        to += part.iov_len;
       }
     }
     done(error);
@@ -64,10 +95,8 @@ void FakeBackingDev::flush(Completion done) {
     {
       const std::lock_guard lock(mutex_);
       ++counts_.flushes;
-      if (failures_.flushes > 0) {
-        --failures_.flushes;
-        error = failures_.error;
-      } else {
+      error = outcome(failures_.flushes, 0, 0);
+      if (error == 0) {
         if (on_write) on_write(0, 0);
         image_->durable = image_->current;
       }
@@ -82,12 +111,13 @@ void FakeBackingDev::write_zeroes(std::uint64_t offset, std::uint64_t length, Co
     {
       const std::lock_guard lock(mutex_);
       ++counts_.zeroes;
-      if (failures_.zeroes > 0) {
-        --failures_.zeroes;
-        error = failures_.error;
-      } else {
+      error = outcome(failures_.zeroes, offset, length);
+      std::byte* const to = image_->current.data() + offset;
+      if (error == 0) {
         if (on_write) on_write(offset, length);
-        std::memset(image_->current.data() + offset, 0, length);
+        std::memset(to, 0, length);
+      } else if (failures_.tear) {
+        torn(length, [&](std::uint64_t at) { std::memset(to + at, 0, kSectorSize); });
       }
     }
     done(error);
@@ -97,6 +127,11 @@ void FakeBackingDev::write_zeroes(std::uint64_t offset, std::uint64_t length, Co
 void FakeBackingDev::fail(const Failures& failures) {
   const std::lock_guard lock(mutex_);
   failures_ = failures;
+}
+
+void FakeBackingDev::shrink(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  end_ = bytes;
 }
 
 void FakeBackingDev::hold(bool on) {
@@ -109,13 +144,14 @@ std::size_t FakeBackingDev::held() const {
   return held_.size();
 }
 
-bool FakeBackingDev::release_one() {
+bool FakeBackingDev::release_one(std::size_t which) {
   std::function<void()> operation;
   {
     const std::lock_guard lock(mutex_);
-    if (held_.empty()) return false;
-    operation = std::move(held_.front());
-    held_.pop_front();
+    if (which >= held_.size()) return false;
+    const auto chosen = held_.begin() + static_cast<std::ptrdiff_t>(which);
+    operation = std::move(*chosen);
+    held_.erase(chosen);
   }
   operation();
   return true;

@@ -39,20 +39,26 @@ class FakeBackingDev final : public BackingDev {
   void flush(Completion done) override;
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override;
 
-  // The next `count` operations of the kind fail with `error`.
+  // So many operations of each kind fail with `error`, after `after` of these kinds went well.
   struct Failures {
     int reads = 0;
     int writes = 0;
     int flushes = 0;
     int zeroes = 0;
     int error = 5;  // EIO
+    int after = 0;
+    bool tear = false;  // writes and zeroes that fail still reach every other sector
   };
   void fail(const Failures& failures);
 
-  // While held, operations wait for release_one() or release_all(); the effect comes with the release.
+  // From now on there is nothing from `bytes` on: what touches it fails.
+  void shrink(std::uint64_t bytes);
+
+  // While held, operations wait to be released; the effect comes with the release.
   void hold(bool on);
   std::size_t held() const;
-  bool release_one();
+  // Releases one of those that are held, the oldest by default. Returns whether there was one.
+  bool release_one(std::size_t which = 0);
   void release_all();
 
   // Called with each write's range before it takes effect, and with (0, 0) before each flush.
@@ -60,17 +66,20 @@ class FakeBackingDev final : public BackingDev {
 
   struct Counts {
     std::uint64_t reads = 0, writes = 0, flushes = 0, zeroes = 0, written_bytes = 0;
+    std::uint64_t failed = 0;  // of any kind
   };
   Counts counts() const;
 
  private:
   void run(std::function<void()> operation);
+  int outcome(int& failures, std::uint64_t offset, std::uint64_t length);
 
   const std::string path_;
   const BackingIdentity identity_;
   const std::shared_ptr<BackingImage> image_;
   mutable std::mutex mutex_;  // guards all below and the image
   Failures failures_;
+  std::uint64_t end_;
   Counts counts_;
   bool hold_ = false;
   std::deque<std::function<void()>> held_;

@@ -241,6 +241,37 @@ TEST(Reclaim, WritesThatWaitGetEioOnceTheBackingFailedRepeatedlyAndTheOldDataSta
   EXPECT_FALSE(rig.device().backing_failing());
 }
 
+// A write of one stream, which has dirty segments, waits for space, and there is none but another stream's reserve.
+TEST(Reclaim, AWriteIsNotWokenForAnotherStreamsReserveAndDoesNotHoldUpThatStream) {
+  RigShape shape;
+  shape.cache_bytes = 12 << 20;
+  shape.device_bytes = 16 << 20;
+  Outcome stuck;
+  Outcome passing;
+  EngineRig rig(shape);
+  ASSERT_EQ(rig.device().stream_count(), 2U);
+  std::vector<std::uint64_t> blocks[2];  // by stream
+  for (std::uint64_t block = 0; block < shape.device_bytes / kBlockSize; ++block) {
+    blocks[stream_of_block(block, 2)].push_back(block);
+  }
+  const std::uint64_t slots = slots_per_segment(rig);
+  // Stream 1 fills its head, and stream 0 all else but the reserve of the two.
+  for (std::uint64_t i = 0; i < slots; ++i) ASSERT_EQ(write_blocks(rig, blocks[1][i], 1, 1), 0);
+  for (std::uint64_t i = 0; rig.cache().pool().free_count() > rig.cache().reserve() || i % slots != 0; ++i) {
+    ASSERT_EQ(write_blocks(rig, blocks[0][i % 1000], 1, 1), 0);
+  }
+  const Bytes bytes = blocks_of(0, 1, 2);
+  rig.device().write(blocks[0][0] * kBlockSize, bytes, stuck.completion());
+  ASSERT_FALSE(stuck.done);
+  EXPECT_FALSE(rig.cache().reclaim_step()) << "there is nothing to do, however often it is asked";
+  EXPECT_EQ(rig.device().stats().space_waits, 1U);
+  rig.device().write(blocks[1][slots] * kBlockSize, bytes, passing.completion());
+  EXPECT_EQ(passing.error, 0);
+  EXPECT_FALSE(stuck.done);
+  while (!stuck.done) ASSERT_TRUE(rig.step());
+  EXPECT_EQ(stuck.error, 0);
+}
+
 TEST(Reclaim, StopEndsWritesThatWaitWithEio) {
   const Bytes bytes = blocks_of(0, 1, 2);
   Outcome waiting;

@@ -442,6 +442,32 @@ TEST_F(DeviceManagerTest, AMissingBackingIsListedAndNotExposed) {
   EXPECT_EQ(read_file(backing_, 0, 18), "only in the cacheb");
 }
 
+// What the file had is gone with its end, or its name with what it would take.
+TEST_F(DeviceManagerTest, DataIsKeptDirtyWhenTheBackingFileIsTruncatedOrReplacedWhileInUse) {
+  for (const bool replaced : {false, true}) {
+    SCOPED_TRACE(replaced ? "replaced" : "truncated");
+    const std::string name = replaced ? "db2" : "db1";
+    const std::string path = dir_ / name;
+    make_file(path, kSize);
+    add(name, path);
+    write(name, kSize - 8192, std::string(4096, 'd'));
+    if (replaced) {
+      make_file(path + ".new", kSize);
+      std::filesystem::rename(path + ".new", path);
+    } else {
+      std::filesystem::resize_file(path, kSize - 8192);
+    }
+    EXPECT_EQ(manager_->flush(name).code(), Errc::failed);
+    EXPECT_EQ(stats(name).dirty_bytes, 4096U);
+    EXPECT_NE(stats(name).detail.find(path), std::string::npos) << stats(name).detail;
+    EXPECT_NE(stats(name).detail.find("became shorter"), std::string::npos) << stats(name).detail;
+    EXPECT_EQ(read(name, kSize - 8192, 4096), std::string(4096, 'd'));
+    start();
+    expect_no_backing(name);
+    EXPECT_EQ(stats(name).dirty_bytes, 4096U);
+  }
+}
+
 TEST_F(DeviceManagerTest, DirtyDataOfAMissingBackingIsNotRemoved) {
   add("db", backing_);
   write("db", 0, "only in the cache");
