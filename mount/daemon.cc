@@ -106,7 +106,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   }
   auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); });
   if (!control) return fail(control.status());
-  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .threads = config.threads}, *manager);
+  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());
   (*mount)->start();
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);

@@ -15,7 +15,6 @@ struct MountConfig {
   CacheOptions options;
   bool foreground = false;   // serve in this process and log to standard error
   bool allow_other = false;  // users besides the mount's owner may look (the files stay the owner's)
-  int threads = 2;           // that read requests from the kernel
 };
 
 // Opens the cache devices, mounts, and serves until the mount is taken down or SIGINT or SIGTERM comes. In the

@@ -4,7 +4,9 @@
 #include <linux/falloc.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "mount/request_pool.h"
@@ -118,10 +120,43 @@ const Operation* find_operation(std::uint32_t opcode) {
 
 }  // namespace
 
+bool DataPath::admit(Request& request) const {
+  constexpr std::uint32_t kLongBytes = 64 << 10;  // their copy takes longer than waking a thread
+  const Operation* const operation = find_operation(request.header().opcode);
+  if (operation == nullptr) return false;
+  request.device = manager_.find_inode(request.header().nodeid);
+  if (!request.device || !request.has_body(operation->body_bytes)) return false;
+  switch (operation->opcode) {
+    case FUSE_READ:
+      return request.body<fuse_read_in>().size >= kLongBytes || request.device->waits_for_medium();
+    case FUSE_WRITE:
+      return request.written().size() >= kLongBytes || request.device->waits_for_medium();
+    default:
+      return operation->opcode == FUSE_FALLOCATE;
+  }
+}
+
+void DataPath::announce(std::span<const std::unique_ptr<Request>> batch) {
+  std::array<std::uint64_t, kMaxBatch> offsets;
+  for (std::size_t i = 0; i < batch.size();) {
+    const Request& first = *batch[i];
+    const std::uint32_t opcode = first.header().opcode;
+    std::size_t count = 0;
+    for (; i < batch.size() && batch[i]->device == first.device && batch[i]->header().opcode == opcode; ++i) {
+      // The offset is the same field of both.
+      static_assert(offsetof(fuse_read_in, offset) == offsetof(fuse_write_in, offset));
+      if (batch[i]->has_body(sizeof(fuse_read_in))) offsets[count++] = batch[i]->body<fuse_read_in>().offset;
+    }
+    if (first.device && (opcode == FUSE_READ || opcode == FUSE_WRITE)) {
+      first.device->expect(opcode == FUSE_READ ? LogicDev::Access::read : LogicDev::Access::write,
+                           {offsets.data(), count});
+    }
+  }
+}
+
 bool DataPath::handle(std::unique_ptr<Request>& request) {
   const Operation* const operation = find_operation(request->header().opcode);
   if (operation == nullptr) return false;
-  request->device = manager_.find_inode(request->header().nodeid);
   if (!request->has_body(operation->body_bytes)) {
     answer(std::move(request), EINVAL);
   } else if (!request->device) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "mount/request.h"
 #include "pcache/device_manager.h"
@@ -16,8 +17,14 @@ class DataPath {
   // `manager` outlives all requests.
   explicit DataPath(const DeviceManager& manager) : manager_(manager) {}
 
-  // If `request` is one of these, takes it over and returns true: it is answered, now or when its device is done, on
-  // any thread, and then given back to its pool. Otherwise returns false and leaves it.
+  // Finds the device of a request that has come. Returns whether serving it may keep the calling thread long.
+  bool admit(Request& request) const;
+
+  // Lets the devices load what requests that were admitted are going to need.
+  static void announce(std::span<const std::unique_ptr<Request>> batch);
+
+  // If `request`, which was admitted, is one of these, takes it over and returns true: it is answered, now or when its
+  // device is done, on any thread, and then given back to its pool. Otherwise returns false and leaves it.
   bool handle(std::unique_ptr<Request>& request);
 
  private:

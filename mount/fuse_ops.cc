@@ -230,9 +230,7 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
   if (fuse_session_custom_io(mount->session_, &io, fd) != 0) {
     return Status(Errc::failed, "cannot set up the answers of a FUSE session");
   }
-  auto transport = Transport::open(fd, fuse_options.threads, [mount = mount.get()](std::unique_ptr<Request> request) {
-    mount->handle(std::move(request));
-  });
+  auto transport = Transport::open(fd, fuse_options.seats, *mount);
   if (!transport) return transport.status();
   mount->transport_ = std::move(*transport);
   return mount;
@@ -244,7 +242,7 @@ FuseMount::~FuseMount() {
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
-void FuseMount::handle(std::unique_ptr<Request> request) {
+void FuseMount::serve(std::unique_ptr<Request> request) {
   if (data_path_.handle(request)) return;
   if (request->header().opcode == FUSE_INTERRUPT) {
     request->reply(ENOSYS);  // nothing here can be interrupted; the kernel need not ask again

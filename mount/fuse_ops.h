@@ -15,18 +15,18 @@ namespace pcache {
 
 struct FuseOptions {
   bool allow_other = false;  // users besides the mount's owner may look
-  int threads = Transport::kDefaultThreads;
+  int seats = Seats::for_this_machine();
 };
 
 // A mounted filesystem over the logical devices of a manager. No state hangs on file handles, inode numbers are the
 // logical devices' own, and every request may be executed twice.
-class FuseMount {
+class FuseMount : private Transport::Server {
  public:
   // Mounts at `mount_point`; requests are served from start() on. `manager` outlives the mount.
   // Errors: permission, failed.
   static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, const FuseOptions& options,
                                                   DeviceManager& manager);
-  ~FuseMount();
+  ~FuseMount() override;
 
   void start() { transport_->start(); }
   // Readable once the kernel has unmounted it.
@@ -38,7 +38,9 @@ class FuseMount {
 
  private:
   explicit FuseMount(DeviceManager& manager) : data_path_(manager) {}
-  void handle(std::unique_ptr<Request> request);
+  bool arrived(Request& request) override { return data_path_.admit(request); }
+  void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
+  void serve(std::unique_ptr<Request> request) override;
 
   DataPath data_path_;
   fuse_session* session_ = nullptr;

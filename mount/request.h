@@ -15,6 +15,8 @@ namespace pcache {
 
 class RequestPool;
 
+inline constexpr std::size_t kMaxBatch = 16;  // requests that one thread takes together
+
 // Made once and used again and again. The data of a write lies page-aligned, and so does that of a read's answer, which
 // takes the place of the former: a request's own few fields stay where they are until it is answered.
 class Request {
@@ -57,9 +59,11 @@ class Request {
   // --- The answer
   // Room for what a read returns.
   std::span<std::byte> data() { return memory_.span().subspan(kDataOffset); }
-  // Answers with `error` (an errno, 0 for success) and nothing else, or with `data`. Once.
-  void reply(int error) { send(-error, {}); }
-  void reply(std::span<const std::byte> data) { send(0, data); }
+  // Puts down the answer: `error` (an errno, 0 for success) and nothing else, or `data`. Once.
+  void reply(int error) { compose(-error, {}); }
+  void reply(std::span<const std::byte> data) { compose(0, data); }
+  // Sends the answer, if there is one.
+  void send();
 
   // --- While a device is at it
   std::shared_ptr<LogicDev> device;
@@ -68,12 +72,13 @@ class Request {
   RequestPool& home() { return home_; }
 
  private:
-  void send(int error, std::span<const std::byte> data);
+  void compose(int error, std::span<const std::byte> data);
 
   RequestPool& home_;
   AlignedBuffer memory_;
   int fd_ = -1;
   std::size_t length_ = 0;
+  std::size_t answer_length_ = 0;  // 0: none
 };
 
 }  // namespace pcache

@@ -21,9 +21,9 @@ constexpr std::chrono::microseconds kLookTime{50};
 
 }  // namespace
 
-Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int threads, Handler handler) {
-  std::unique_ptr<Transport> transport(new Transport(threads, std::move(handler)));
-  for (int i = 0; i < threads; ++i) {
+Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int seats, Server& server) {
+  std::unique_ptr<Transport> transport(new Transport(seats, server));
+  for (int i = 0; i < threads_for(seats); ++i) {
     UniqueFd descriptor(::open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK));
     auto original = static_cast<std::uint32_t>(fuse_fd);
     if (!descriptor || ioctl(descriptor.get(), FUSE_DEV_IOC_CLONE, &original) != 0) {
@@ -34,11 +34,13 @@ Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int threads, Han
   return transport;
 }
 
-Transport::Transport(int threads, Handler handler)
-    : handler_(std::move(handler)),
+Transport::Transport(int seats, Server& server)
+    : server_(server),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      requests_(2 * static_cast<std::size_t>(threads)) {}
+      seats_(seats),
+      requests_({.prefaulted = kMaxBatch + 2 * static_cast<std::size_t>(threads_for(seats)),
+                 .kept_by_thread = kMaxBatch + 1}) {}
 
 void Transport::start() {
   for (const UniqueFd& descriptor : descriptors_) {
@@ -48,6 +50,7 @@ void Transport::start() {
 
 void Transport::stop() {
   stopping_ = true;
+  seats_.close();
   eventfd_write(wake_.get(), 1);
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
@@ -56,27 +59,65 @@ void Transport::stop() {
 void Transport::serve(int fd) {
   pthread_setname_np(pthread_self(), "fuse");
   requests_.join();
+  Batch batch;
+  batch.reserve(kMaxBatch);
   bool just_served = false;
-  while (!stopping_) {
-    auto request = requests_.take();
-    ssize_t length = read(fd, request->space().data(), request->space().size());
-    if (length < 0 && errno == EAGAIN && just_served) length = look_for_request(fd, *request);
-    const int error = length < 0 ? errno : 0;
-    just_served = length >= 0;
-    if (length >= 0 && request->arrived(fd, static_cast<std::size_t>(length))) {
-      handler_(std::move(request));
-      continue;
-    }
-    RequestPool::give_back(std::move(request));
-    if (error == EAGAIN) {
+  while (seats_.sit_down()) {
+    const int error = gather(fd, just_served, batch);
+    just_served = !batch.empty();
+    if (just_served) {
+      serve_all(batch);
+    } else if (error == EAGAIN) {
       if (!wait_for_request(fd)) break;
-    } else if (error != 0 && error != EINTR && error != ENOENT) {  // ENOENT: it was interrupted meanwhile
-      break;                                                       // ENODEV: unmounted
+    } else if (error != EINTR && error != ENOENT) {  // ENOENT: it was interrupted meanwhile
+      break;                                         // ENODEV: unmounted
     }
   }
   requests_.leave();
+  seats_.close();  // the other threads end too
+  eventfd_write(wake_.get(), 1);
   eventfd_write(ended_.get(), 1);
-  eventfd_write(wake_.get(), 1);  // the other threads see it too
+}
+
+// Takes the request that is there, or, if `look`, that comes within a short time; and behind one that was there at once
+// all others that are, up to one that takes long. Returns the error that ended it.
+int Transport::gather(int fd, bool look, Batch& batch) {
+  bool queued = true;
+  while (queued && batch.size() < kMaxBatch) {
+    auto request = requests_.take();
+    ssize_t length = read(fd, request->space().data(), request->space().size());
+    if (length < 0 && errno == EAGAIN && look && batch.empty()) {
+      queued = false;
+      length = look_for_request(fd, *request);
+    }
+    const int error = length < 0 ? errno : 0;
+    if (error != 0 || !request->arrived(fd, static_cast<std::size_t>(length))) {
+      RequestPool::give_back(std::move(request));
+      if (error != 0) return error;
+      continue;
+    }
+    const bool lasts = server_.arrived(*request);
+    batch.push_back(std::move(request));
+    if (lasts) {
+      seats_.stand_up();
+      break;
+    }
+  }
+  return 0;
+}
+
+// Answers are held until all but the last request are served: that one may take long.
+void Transport::serve_all(Batch& batch) {
+  if (batch.size() > 1) {
+    server_.announce(batch);
+    RequestPool::hold_answers();
+  }
+  auto last = std::move(batch.back());
+  batch.pop_back();
+  for (std::unique_ptr<Request>& request : batch) server_.serve(std::move(request));
+  batch.clear();
+  RequestPool::send_answers();
+  server_.serve(std::move(last));
 }
 
 // Reads on for a short time, as read(2) does; errno is EAGAIN when nothing came. Others that want to run, among them
@@ -98,12 +139,12 @@ ssize_t Transport::look_for_request(int fd, Request& request) {
   return -1;
 }
 
-// Returns false when the threads shall end.
+// Returns false when the threads shall end: nobody reads what wakes them.
 bool Transport::wait_for_request(int fd) {
   pollfd events[2] = {{fd, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
   while (poll(events, 2, -1) < 0 && errno == EINTR) {
   }
-  return events[1].revents == 0 && !stopping_;
+  return events[1].revents == 0;
 }
 
 }  // namespace pcache

@@ -24,6 +24,14 @@ class LogicDev {
   // Fixed for the life of the logical device, over restarts; never 0 or 1.
   virtual std::uint64_t inode() const = 0;
 
+  // Reads or writes at these byte offsets (any values; at most a few of them) come next, from the calling thread: what
+  // they need may be loaded already. A hint that changes nothing.
+  enum class Access { read, write };
+  virtual void expect(Access access, std::span<const std::uint64_t> offsets) const = 0;
+
+  // Whether even a read or write that finds everything in the cache may wait for a slow medium.
+  virtual bool waits_for_medium() const = 0;
+
   // Served on the calling thread when all of it is cached; otherwise from the backing, the completion coming from its
   // thread. Errors: EIO (the backing failed, or dirty data is damaged).
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;

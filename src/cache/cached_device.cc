@@ -130,6 +130,28 @@ void CachedDevice::flush(Completion done) {
   cache_.flush(*this, done);
 }
 
+bool CachedDevice::waits_for_medium() const { return cache_.page_media(); }
+
+// In rounds, so that the loads of one round are under way for all of them at once.
+void CachedDevice::expect(Access access, std::span<const std::uint64_t> offsets) const {
+  for (const std::uint64_t offset : offsets) stream_of(offset / kBlockSize).index.prefetch_bucket(offset / kBlockSize);
+  for (const std::uint64_t offset : offsets) stream_of(offset / kBlockSize).index.prefetch_slot(offset / kBlockSize);
+  if (access != Access::read) return;
+  // The first lines of a cell; the processor goes on by itself once they are being copied. More of them, for all
+  // requests at once, took longer (docs/performance.md).
+  constexpr std::uint64_t kLines = 12;
+  const Geometry& geometry = cache_.cache_dev().geometry();
+  const std::byte* const media = cache_.cache_dev().space().base();
+  for (const std::uint64_t offset : offsets) {
+    const SlotId slot = stream_of(offset / kBlockSize).index.first_slot(offset / kBlockSize);
+    if (slot == kNoSlot) continue;
+    cache_.slots().prefetch_heat(slot);
+    const std::byte* const cell =
+        media + geometry.cell_offset(slot / geometry.slots_per_segment, slot % geometry.slots_per_segment);
+    for (std::uint64_t line = 0; line < kLines; ++line) __builtin_prefetch(cell + line * 64);
+  }
+}
+
 int CachedDevice::drain(std::uint64_t timeout_ms) {
   if (!serves_ || failed_ || stopped_) return dirty_bytes() == 0 && !failed_ && !stopped_ ? 0 : EIO;
   if (!cache_.commit({this}).ok()) return EIO;

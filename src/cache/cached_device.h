@@ -34,6 +34,8 @@ class CachedDevice final : public LogicDev {
   const std::string& name() const override { return name_; }
   std::uint64_t size_bytes() const override { return size_bytes_; }
   std::uint64_t inode() const override { return inode_; }
+  void expect(Access access, std::span<const std::uint64_t> offsets) const override;
+  bool waits_for_medium() const override;
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
   void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override;
   void flush(Completion done) override;
@@ -123,6 +125,7 @@ class CachedDevice final : public LogicDev {
     return stream_of_block(block, static_cast<std::uint32_t>(streams_.size()));
   }
   Stream& stream_of(std::uint64_t block) { return *streams_[stream_number(block)]; }
+  const Stream& stream_of(std::uint64_t block) const { return *streams_[stream_number(block)]; }
   std::uint64_t blocks() const { return div_ceil(size_bytes_, kBlockSize); }
   // Bytes of `block` that the device has: less than a block at the end.
   std::uint64_t bytes_in(std::uint64_t block) const { return std::min(kBlockSize, size_bytes_ - block * kBlockSize); }

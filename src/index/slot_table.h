@@ -69,6 +69,7 @@ class SlotTable {
 
   // Starts loading the slot's node into the CPU's cache.
   void prefetch(SlotId slot) const { __builtin_prefetch(&nodes_[slot]); }
+  void prefetch_heat(SlotId slot) const { __builtin_prefetch(&heat_[slot]); }
 
  private:
   HugeArray<Node> nodes_;

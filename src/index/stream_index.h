@@ -67,8 +67,11 @@ class StreamIndex {
   // that the bucket begins with.
   void prefetch_bucket(std::uint64_t block) const { __builtin_prefetch(&heads_[bucket_of(block)]); }
   void prefetch_slot(std::uint64_t block) const {
-    if (const SlotId slot = head(bucket_of(block)); slot != kNoSlot) slots_.prefetch(slot);
+    if (const SlotId slot = first_slot(block); slot != kNoSlot) slots_.prefetch(slot);
   }
+  // The slot that a search for `block` looks at first, most often the block's own; kNoSlot if there is none. Needs no
+  // lock.
+  SlotId first_slot(std::uint64_t block) const { return head(bucket_of(block)); }
 
  private:
   // Readers that overlap a change start over: odd while one is made.

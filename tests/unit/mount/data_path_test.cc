@@ -25,6 +25,10 @@ class MemoryDev : public LogicDev {
   const std::string& name() const override { return name_; }
   std::uint64_t size_bytes() const override { return kSize; }
   std::uint64_t inode() const override { return kInode; }
+  void expect(Access access, std::span<const std::uint64_t> offsets) const override {
+    expected.push_back({access, {offsets.begin(), offsets.end()}});
+  }
+  bool waits_for_medium() const override { return waits; }
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override {
     if (offset + buffer.size() > kSize) return done(EINVAL);
     std::memcpy(buffer.data(), content.data() + offset, buffer.size());
@@ -51,6 +55,12 @@ class MemoryDev : public LogicDev {
   int flushes = 0;
   int error = 0;
   int flush_error = 0;
+  bool waits = false;
+  struct Expected {
+    Access access;
+    std::vector<std::uint64_t> offsets;
+  };
+  mutable std::vector<Expected> expected;
 
  private:
   std::string name_ = "memory";
@@ -83,15 +93,11 @@ class DataPathTest : public testing::Test {
     ours_.reset(ends[1]);
   }
 
-  struct Answer {
-    int error = 0;
-    std::vector<std::byte> data;
-  };
-  // Sends a request of `opcode`: `body`, then `data`, cut to `length` bytes in all unless that is 0.
+  // A request of `opcode` that has come: `body`, then `data`, cut to `length` bytes in all unless that is 0.
   template <typename Body>
-  Answer ask(std::uint32_t opcode, const Body& body, std::span<const std::byte> data = {}, std::size_t length = 0,
-             std::uint64_t inode = kInode) {
-    auto request = pool_.take();
+  std::unique_ptr<Request> request(std::uint32_t opcode, const Body& body, std::span<const std::byte> data = {},
+                                   std::size_t length = 0, std::uint64_t inode = kInode) {
+    auto made = pool_.take();
     fuse_in_header header{};
     const std::size_t whole = sizeof header + sizeof body + data.size();
     if (length == 0) length = whole;
@@ -99,12 +105,25 @@ class DataPathTest : public testing::Test {
     header.opcode = opcode;
     header.unique = ++unique_;
     header.nodeid = inode;
-    std::byte* at = request->space().data();
+    std::byte* at = made->space().data();
     std::memcpy(at, &header, sizeof header);
     std::memcpy(at + sizeof header, &body, sizeof body);
     if (!data.empty()) std::memcpy(at + sizeof header + sizeof body, data.data(), data.size());
-    EXPECT_TRUE(request->arrived(ours_.get(), length));
-    EXPECT_TRUE(path_.handle(request));
+    EXPECT_TRUE(made->arrived(ours_.get(), length));
+    return made;
+  }
+
+  struct Answer {
+    int error = 0;
+    std::vector<std::byte> data;
+  };
+  // Sends a request() and receives its answer.
+  template <typename Body>
+  Answer ask(std::uint32_t opcode, const Body& body, std::span<const std::byte> data = {}, std::size_t length = 0,
+             std::uint64_t inode = kInode) {
+    auto asked = request(opcode, body, data, length, inode);
+    (void)path_.admit(*asked);
+    EXPECT_TRUE(path_.handle(asked));
     pool_.wait_idle();  // it was answered at once, and given back
 
     std::vector<std::byte> message(Request::kMaxData);
@@ -146,7 +165,7 @@ class DataPathTest : public testing::Test {
 
   OneDevice devices_;
   MemoryDev& device_ = *devices_.device;
-  RequestPool pool_{1};
+  RequestPool pool_{{.prefaulted = 1}};
   DataPath path_{devices_};
   UniqueFd kernel_;
   UniqueFd ours_;
@@ -220,12 +239,53 @@ TEST_F(DataPathTest, HostileFieldsAreRefused) {
   EXPECT_EQ(device_.content, std::vector<std::byte>(kSize, std::byte{1})) << "nothing was written";
 }
 
+TEST_F(DataPathTest, WhatMayTakeLongIsKnownWhenItComes) {
+  fuse_read_in in{};
+  in.size = 4096;
+  EXPECT_FALSE(path_.admit(*request(FUSE_READ, in)));
+  EXPECT_FALSE(path_.admit(*request(FUSE_FSYNC, fuse_fsync_in{})));
+  EXPECT_TRUE(path_.admit(*request(FUSE_FALLOCATE, fuse_fallocate_in{})));
+  in.size = 1 << 20;
+  EXPECT_TRUE(path_.admit(*request(FUSE_READ, in)));
+  EXPECT_TRUE(path_.admit(*request(FUSE_WRITE, fuse_write_in{}, std::vector<std::byte>(128 << 10))));
+  device_.waits = true;
+  in.size = 512;
+  EXPECT_TRUE(path_.admit(*request(FUSE_READ, in)));
+  EXPECT_FALSE(path_.admit(*request(FUSE_READ, std::array<std::byte, 8>{}))) << "too short for its fields";
+}
+
+TEST_F(DataPathTest, DevicesAreToldWhatIsGoingToBeReadAndWritten) {
+  std::vector<std::unique_ptr<Request>> batch;
+  const auto add_read = [&](std::uint64_t offset) {
+    fuse_read_in in{};
+    in.offset = offset;
+    batch.push_back(request(FUSE_READ, in));
+  };
+  add_read(4096);
+  add_read(UINT64_MAX);
+  batch.push_back(request(FUSE_FSYNC, fuse_fsync_in{}));
+  add_read(512);
+  fuse_write_in in{};
+  in.offset = 8192;
+  batch.push_back(request(FUSE_WRITE, in, std::vector<std::byte>(512)));
+  batch.push_back(request(FUSE_READ, std::array<std::byte, 8>{}));
+  for (const auto& each : batch) (void)path_.admit(*each);
+  DataPath::announce(batch);
+  using Offsets = std::vector<std::uint64_t>;
+  ASSERT_EQ(device_.expected.size(), 4U);
+  EXPECT_EQ(device_.expected[0].offsets, (Offsets{4096, UINT64_MAX}));
+  EXPECT_EQ(device_.expected[1].offsets, (Offsets{512}));
+  EXPECT_EQ(device_.expected[2].access, LogicDev::Access::write);
+  EXPECT_EQ(device_.expected[2].offsets, (Offsets{8192}));
+  EXPECT_EQ(device_.expected[3].offsets, Offsets()) << "the request is too short for an offset";
+}
+
 TEST_F(DataPathTest, WhatIsNoRequestIsNotTakenForOne) {
-  auto request = pool_.take();
-  std::memset(request->space().data(), 0, 64);
-  EXPECT_FALSE(request->arrived(ours_.get(), 10));
-  EXPECT_FALSE(request->arrived(ours_.get(), 64)) << "its own length says 0";
-  pool_.give_back(std::move(request));
+  auto noise = pool_.take();
+  std::memset(noise->space().data(), 0, 64);
+  EXPECT_FALSE(noise->arrived(ours_.get(), 10));
+  EXPECT_FALSE(noise->arrived(ours_.get(), 64)) << "its own length says 0";
+  pool_.give_back(std::move(noise));
 }
 
 }  // namespace

@@ -1,19 +1,23 @@
 #include "mount/request_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
+
 namespace pcache {
 namespace {
 
 TEST(RequestPoolTest, DataIsPageAlignedAndFollowsTheFieldsOfAWrite) {
-  RequestPool pool(1);
+  RequestPool pool({.prefaulted = 1});
   for (int i = 0; i < 3; ++i) {  // made beforehand and made when asked for
     auto request = pool.take().release();
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(request->data().data()) % 4096, 0U);
@@ -24,7 +28,7 @@ TEST(RequestPoolTest, DataIsPageAlignedAndFollowsTheFieldsOfAWrite) {
 }
 
 TEST(RequestPoolTest, NobodyGetsARequestThatIsTaken) {
-  RequestPool pool(3);
+  RequestPool pool({.prefaulted = 3});
   std::set<const Request*> known;
   std::vector<std::unique_ptr<Request>> taken;
   for (int i = 0; i < 10; ++i) {
@@ -42,7 +46,7 @@ TEST(RequestPoolTest, NobodyGetsARequestThatIsTaken) {
 }
 
 TEST(RequestPoolTest, AServingThreadGetsItsOwnRequestAgain) {
-  RequestPool pool(2);
+  RequestPool pool({.prefaulted = 2});
   pool.join();
   auto first = pool.take();
   const Request* const own = first.get();
@@ -59,8 +63,43 @@ TEST(RequestPoolTest, AServingThreadGetsItsOwnRequestAgain) {
   pool.wait_idle();
 }
 
+TEST(RequestPoolTest, AnswersThatAreHeldAreSentTogetherAndInOrder) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd kernel(ends[0]);
+  const UniqueFd ours(ends[1]);
+  RequestPool pool({.prefaulted = 2});
+  const auto answer = [&](int error) {
+    auto request = pool.take();
+    fuse_in_header header{};
+    header.len = sizeof header;
+    header.unique = static_cast<std::uint64_t>(error);
+    std::memcpy(request->space().data(), &header, sizeof header);
+    EXPECT_TRUE(request->arrived(ours.get(), sizeof header));
+    request->reply(error);
+    pool.give_back(std::move(request));
+  };
+  const auto received = [&] {
+    fuse_out_header out{};
+    return recv(kernel.get(), &out, sizeof out, MSG_DONTWAIT) == sizeof out ? -out.error : 0;
+  };
+  RequestPool::hold_answers();
+  answer(EIO);
+  answer(EINVAL);
+  EXPECT_EQ(received(), 0);
+  std::thread([&] { answer(ENOSPC); }).join();
+  EXPECT_EQ(received(), ENOSPC) << "another thread's answers are not held";
+  RequestPool::send_answers();
+  EXPECT_EQ(received(), EIO);
+  EXPECT_EQ(received(), EINVAL);
+  answer(EPERM);
+  EXPECT_EQ(received(), EPERM) << "nothing is held any more";
+  EXPECT_EQ(received(), 0);
+  pool.wait_idle();
+}
+
 TEST(RequestPoolTest, IdleOnlyWhenTheLastOneIsBack) {
-  RequestPool pool(0);
+  RequestPool pool({.prefaulted = 0});
   auto request = pool.take();
   std::atomic<bool> idle{false};
   std::thread waiter([&] {
@@ -76,7 +115,7 @@ TEST(RequestPoolTest, IdleOnlyWhenTheLastOneIsBack) {
 
 TEST(RequestPoolTest, ThreadsNeverShareARequest) {
   constexpr std::size_t kBytes = 4096;
-  RequestPool pool(1);
+  RequestPool pool({.prefaulted = 1});
   std::atomic<int> shared{0};
   std::vector<std::thread> threads;
   for (int t = 1; t <= 4; ++t) {
