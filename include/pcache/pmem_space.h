@@ -53,10 +53,14 @@ class PmemSpace {
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
 };
 
+// What a cache device is opened for. To inspect one takes no right to write it, and nothing may be written to it: the
+// mapping does not allow it.
+enum class PmemAccess { use, inspect };
+
 // Maps the cache device at `path`: a device-DAX node, a file on fsdax, or an ordinary file, whatever libpmem2 makes of
 // it. Takes an exclusive lock on it that lasts as long as the space (a second opener gets busy).
 // Errors: not_found, permission, busy (locked by another process), invalid (not a file or DAX
 // device), integrity (a file that is empty or has a part of a page, as none with a cache device has), failed.
-Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path);
+Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path, PmemAccess access = PmemAccess::use);
 
 }  // namespace pcache

@@ -5,8 +5,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -87,6 +89,39 @@ class CachedDevice final : public LogicDev {
   // Everything up to `epoch` survives power loss and may be written back.
   void set_durable_epoch(std::uint64_t epoch);
 
+  // --- Inspection (survey.cc), of a device that was replayed and does nothing else
+
+  // What replay() found wrong with the log.
+  struct LogDamage {
+    std::optional<std::uint32_t> stream;  // not known for records at the ends of the logs
+    std::uint64_t first_lsn = 0;          // where the stream is known
+    std::uint64_t count = 0;              // records
+    bool may_be_dirty = false;
+  };
+  const std::vector<LogDamage>& log_damage() const { return log_damage_; }
+
+  // What a block reads as.
+  struct BlockState {
+    enum class Kind { absent, cell, zero, lost };
+    Kind kind = Kind::absent;  // absent: the backing answers
+    bool dirty = false;
+    SlotId slot = kNoSlot;
+    std::uint32_t crc = 0;  // of the cell
+  };
+  BlockState block_state(std::uint64_t block);
+  // Calls `visit` for each block that is a cell or lost, in the order of the logs.
+  void visit_blocks(const std::function<void(std::uint64_t block, const BlockState& state)>& visit);
+  // Calls `visit` with the blocks that each damaged record of `damage` seems to be of, where it looks like a record of
+  // its place but for the checksum.
+  void visit_likely_blocks(const LogDamage& damage,
+                           const std::function<void(std::uint64_t block, std::uint64_t count)>& visit);
+  // Where the first record of `damage` lies on the cache device; 0 where that is not known.
+  std::uint64_t record_offset(const LogDamage& damage) const;
+  // Copies a cell out. False when it is not what its checksum says.
+  bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
+
+  // --- For Cache
+
   // Whether the backing failed a flush since this was last asked: one flush of a user says so.
   bool take_flush_error() { return flush_error_.load(std::memory_order_relaxed) && flush_error_.exchange(false); }
 
@@ -138,7 +173,6 @@ class CachedDevice final : public LogicDev {
   enum class Lookup { hit, miss, error };
   Lookup read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip, std::span<std::byte> out);
   bool drop_damaged(Stream& stream, const StreamIndex::Found& found);
-  bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
   StreamIndex::Found find_pinned(const Stream& stream, std::uint64_t block);
   void read_rest(ReadOp& op, std::uint64_t from);
   void start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count);
@@ -206,6 +240,7 @@ class CachedDevice final : public LogicDev {
   std::string detail_;
   std::atomic<bool> failed_{false};
   std::uint64_t damaged_records_ = 0;
+  std::vector<LogDamage> log_damage_;
 
   // The open epoch. Read under a stream's lock by writers; changed under epoch_mutex_.
   std::atomic<std::uint64_t> epoch_{1};

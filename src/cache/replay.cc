@@ -26,17 +26,21 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
          " entries): dirty data may be missing");
   }
 
+  const std::uint64_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
   std::vector<std::vector<SegmentPool::InUse>> by_stream(streams_.size());
   for (const auto& segment : segments) {
     if (segment.entry.stream < streams_.size()) {
       by_stream[segment.entry.stream].push_back(segment);
     } else {
+      log_damage_.push_back({segment.entry.stream, segment.entry.first_lsn, slots_per_segment, true});
       fail("segment " + std::to_string(segment.id) + " belongs to a stream that does not exist");
     }
   }
   std::uint64_t newest = clean;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
+    const std::uint64_t slots = by_stream[i].size() * slots_per_segment;
     if (!streams_[i]->log.adopt(std::move(by_stream[i]))) {
+      log_damage_.push_back({static_cast<std::uint32_t>(i), 0, slots, true});
       fail("the segment table contradicts itself about stream " + std::to_string(i) + ": dirty data may be missing");
     }
     newest = std::max(newest, streams_[i]->log.last_epoch());
@@ -65,6 +69,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
         publish(stream, lsn, entry, dirty);
       } else {
         ++misplaced;
+        log_damage_.push_back({i, lsn, 1, true});
       }
     };
     const bool was_clean = cache_.cache_dev().was_clean();
@@ -81,6 +86,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
       }
       // Not filled in: the next recovery has to see it too.
       damaged_records_ += hole.count;
+      log_damage_.push_back({i, hole.first_lsn, hole.count, hole.next_epoch > clean});
       if (hole.next_epoch > clean) {
         fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
              " are damaged or missing: dirty data may be lost");
@@ -100,6 +106,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
 
   if (const auto closed = cache_.cache_dev().closed_lsns(place_); closed && *closed > next_lsns) {
     damaged_records_ += *closed - next_lsns;
+    log_damage_.push_back({std::nullopt, 0, *closed - next_lsns, true});
     fail(std::to_string(*closed - next_lsns) +
          " key records at the end of the log are damaged: dirty data may be lost");
   }

@@ -2,13 +2,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
+#include "cli/inspect_commands.h"
 #include "cli/mount_options.h"
+#include "cli/output.h"
 #include "cli/status_text.h"
 #include "cli/umount.h"
 #include "control/version.h"
@@ -25,31 +25,6 @@ std::string absolute(const std::string& path) {
   std::error_code error;
   const auto full = std::filesystem::absolute(path, error);
   return path.empty() || error ? path : full.string();
-}
-
-int report(const Status& status) {
-  if (status.ok()) return 0;
-  // One line, and nothing that a terminal would obey, whatever was typed.
-  std::string line;
-  for (const char c : status.message()) {
-    char escaped[5];
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
-      line += c;
-    } else {
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
-      line += c == '\n' ? " " : escaped;
-    }
-  }
-  std::fprintf(stderr, "pcachefs: %s\n", line.c_str());
-  return exit_code(status.code());
-}
-
-int print(const std::string& text) {
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
-    return report(Status::from_errno(errno, "cannot write to standard output"));
-  }
-  return 0;
 }
 
 // The size an option names, or an unset one for an empty text.
@@ -169,6 +144,12 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       "flush", "Write everything back; returns when the backing alone holds it\n\nExample: pcachefs flush db");
   flush->add_option("NAME", name, "The logical device")->required();
 
+  CLI::App* check = app.add_subcommand("check",
+                                       "Look for damage on a cache device that is not mounted; changes nothing\n\n"
+                                       "Example: pcachefs check /dev/shm/cache");
+  check->add_option("CACHE", cache_path, "The cache device")->required();
+  check->add_flag("--json", as_json, "As a JSON object");
+
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
   // Named before CLI11 sees it: without a subcommand it would only say that one is required.
@@ -213,6 +194,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (!reply) return report(reply.status());
     return print(as_json ? reply->dump(2) + "\n" : status_text(*reply));
   }
+  if (check->parsed()) return run_check(actions, cache_path, as_json);
   return version->parsed() ? print(std::string("pcachefs ") + kVersion + "\n") : 0;
 }
 

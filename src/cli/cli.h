@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "pcache/inspect.h"
 #include "pcache/options.h"
+#include "pcache/result.h"
 #include "pcache/status.h"
 
 namespace pcache {
@@ -23,6 +25,7 @@ struct MountArgs {
 struct CliActions {
   std::function<Status(const std::string& path, const FormatOptions& options)> format;
   std::function<Status(const MountArgs& args)> mount;
+  std::function<Result<CheckReport>(const std::string& path, const std::function<void(const Damage&)>& report)> check;
 };
 
 // Runs the command line and returns the exit code of pcache/status.h. Results go to standard output, one line of error

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "mount/daemon.h"
 #include "pcache/device_manager.h"
+#include "pcache/inspect.h"
 
 int main(int argc, char** argv) {
   const pcache::CliActions actions{
@@ -10,6 +11,7 @@ int main(int argc, char** argv) {
       [](const pcache::MountArgs& args) {
         return pcache::run_mount({args.mount_point, args.caches, args.options, args.foreground, args.allow_other});
       },
+      pcache::check_cache_dev,
   };
   return pcache::run_cli(argc, argv, actions);
 }

@@ -25,4 +25,9 @@ struct SegmentEntry {
 };
 static_assert(sizeof(SegmentEntry) == 64);
 
+// Whether an entry with a valid checksum makes sense.
+inline bool is_sane(const SegmentEntry& entry) {
+  return entry.state <= SegmentState::log && entry.stream < kMaxStreams;
+}
+
 }  // namespace pcache

@@ -82,10 +82,11 @@ Status lock_exclusively(int fd, const struct stat& st, const std::string& path) 
 
 }  // namespace
 
-Pmem2Space::Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map)
+Pmem2Space::Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map, PmemAccess access)
     : path_(std::move(path)),
       fd_(std::move(fd)),
       map_(map),
+      access_(access),
       base_(static_cast<std::byte*>(pmem2_map_get_address(map))),
       size_(pmem2_map_get_size(map)),
       granularity_(granularity_of(map)),
@@ -97,6 +98,7 @@ Pmem2Space::~Pmem2Space() { pmem2_map_delete(&map_); }
 
 bool Pmem2Space::write(std::size_t offset, const void* source, std::size_t length) {
   PCACHE_CHECK(contains(offset, length), "a store outside the cache device");
+  PCACHE_CHECK(access_ == PmemAccess::use, "a store to a cache device that is only inspected");
   std::byte* const to = base_ + offset;
   if (granularity_ == Granularity::page) return guarded([&] { std::memcpy(to, source, length); });
   return guarded([&] { copy_(to, source, length, PMEM2_F_MEM_NODRAIN | PMEM2_F_MEM_NONTEMPORAL); });
@@ -142,13 +144,14 @@ bool Pmem2Space::read(std::size_t offset, void* destination, std::size_t length)
   return guarded([&] { std::memcpy(destination, from, length); });
 }
 
-Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {
+Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path, PmemAccess access) {
   const std::string cannot_open = "cannot open cache device " + path;
   struct stat st {};
   // Before opening, which blocks on a pipe and has effects on some devices; then what was opened.
   if (stat(path.c_str(), &st) != 0) return Status::from_errno(errno, cannot_open);
   if (Status status = check_kind(st, path); !status.ok()) return status;
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  const bool read_only = access == PmemAccess::inspect;
+  UniqueFd fd(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return Status::from_errno(errno, cannot_open);
   if (Status status = lock_exclusively(fd.get(), st, path); !status.ok()) return status;
   // Under the lock: whoever held it before may have resized the file.
@@ -163,13 +166,14 @@ Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path) {
   const std::unique_ptr<pmem2_config, ConfigDeleter> config(raw_config);
   // The coarsest that we can live with, so that any medium will do.
   if (pmem2_config_set_required_store_granularity(config.get(), PMEM2_GRANULARITY_PAGE) != 0) return failure();
+  if (read_only && pmem2_config_set_protection(config.get(), PMEM2_PROT_READ) != 0) return failure();
   pmem2_source* raw_source = nullptr;
   if (pmem2_source_from_fd(&raw_source, fd.get()) != 0) return failure();
   const std::unique_ptr<pmem2_source, SourceDeleter> source(raw_source);
   pmem2_map* map = nullptr;
   if (pmem2_map_new(&map, config.get(), source.get()) != 0) return failure();
   install_media_guard();
-  return std::unique_ptr<PmemSpace>(std::make_unique<Pmem2Space>(path, std::move(fd), map));
+  return std::unique_ptr<PmemSpace>(std::make_unique<Pmem2Space>(path, std::move(fd), map, access));
 }
 
 }  // namespace pcache

@@ -15,7 +15,7 @@ namespace pcache {
 class Pmem2Space final : public PmemSpace {
  public:
   // Takes over the mapping `map` and the descriptor `fd` that holds the lock; install_media_guard() was called.
-  Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map);
+  Pmem2Space(std::string path, UniqueFd fd, pmem2_map* map, PmemAccess access);
   ~Pmem2Space() override;
 
   std::size_t size() const override { return size_; }
@@ -35,6 +35,7 @@ class Pmem2Space final : public PmemSpace {
   const std::string path_;
   const UniqueFd fd_;
   pmem2_map* map_;
+  const PmemAccess access_;
   std::byte* const base_;
   const std::size_t size_;
   const Granularity granularity_;

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "segment/item_slots.h"
 
 namespace pcache {
 namespace {
-
-constexpr DualSlot kSuperblockSlot{0, kMediaPage};
 
 Status clear(PmemSpace& space, std::uint64_t offset, std::uint64_t length) {
   static constexpr std::array<std::byte, kMediaPage> kZeroes{};
@@ -118,15 +117,14 @@ CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superb
 
 void CacheDev::load_devices() {
   for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
-    const auto record = load_dual<DeviceRecord>(*space_, record_slot(place), tag_);
-    if (record && (record->device_id == 0 || is_sane(*record))) {
-      records_[place] = *record;
-    } else if (record || !is_blank<DeviceRecord>(*space_, record_slot(place).second)) {
-      // A blank second copy: a crash within the very first update may have torn the first one.
+    const auto record = load_copies<DeviceRecord>(*space_, device_record_slot(geometry_, place), tag_);
+    if (record.item && (record.item->device_id == 0 || is_sane(*record.item))) {
+      records_[place] = *record.item;
+    } else if (!record.never_stored()) {
       unusable_[place] = true;
       ++damaged_device_records_;
     }
-    const auto state = load_dual<DeviceState>(*space_, state_slot(place), tag_);
+    const auto state = load_dual<DeviceState>(*space_, device_state_slot(geometry_, place), tag_);
     if (state) states_[place] = *state;
     state_lost_[place] = records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id ||
                                                             state->clean_epoch >= std::uint64_t{1} << 63);
@@ -164,11 +162,13 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
     state.device_id = record.device_id;
     state.clean_epoch = 0;
     state.closed_lsns = 0;
-    if (Status status = store_dual(*space_, state_slot(place), tag_, state); !status.ok()) return status;
+    if (Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state); !status.ok())
+      return status;
     state_lost_[place] = false;
 
     record.header.sequence = records_[place].header.sequence;
-    if (Status status = store_dual(*space_, record_slot(place), tag_, record); !status.ok()) return status;
+    if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record); !status.ok())
+      return status;
     records_[place] = record;
     return place;
   }
@@ -180,7 +180,8 @@ Status CacheDev::remove_device(std::uint32_t place) {
   const std::lock_guard lock(mutex_);
   DeviceRecord empty{};
   empty.header.sequence = records_[place].header.sequence;
-  if (Status status = store_dual(*space_, record_slot(place), tag_, empty); !status.ok()) return status;
+  if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, empty); !status.ok())
+    return status;
   records_[place] = empty;
   return Status();
 }
@@ -198,7 +199,7 @@ Status CacheDev::set_clean_epoch(std::uint32_t place, std::uint64_t epoch) {
   const std::lock_guard lock(mutex_);
   DeviceState state = states_[place];
   state.clean_epoch = epoch;
-  const Status status = store_dual(*space_, state_slot(place), tag_, state);
+  const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
   if (status.ok()) states_[place] = state;
   return status;
 }
@@ -213,17 +214,9 @@ Status CacheDev::set_closed_lsns(std::uint32_t place, std::uint64_t sum) {
   const std::lock_guard lock(mutex_);
   DeviceState state = states_[place];
   state.closed_lsns = sum;
-  const Status status = store_dual(*space_, state_slot(place), tag_, state);
+  const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
   if (status.ok()) states_[place] = state;
   return status;
-}
-
-DualSlot CacheDev::record_slot(std::uint32_t place) const {
-  return {geometry_.device_records + place * kMediaPage, geometry_.device_records_copy + place * kMediaPage};
-}
-
-DualSlot CacheDev::state_slot(std::uint32_t place) const {
-  return {geometry_.device_states + place * kRecordSize, geometry_.device_states_copy + place * kRecordSize};
 }
 
 }  // namespace pcache

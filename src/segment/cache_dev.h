@@ -61,8 +61,10 @@ class CacheDev {
     DeviceRecord record;
   };
   std::vector<Device> devices() const;
-  // Places whose record is damaged in both copies (neither free nor usable).
+  // Places whose record is damaged in both copies, or makes no sense (neither free nor usable).
   std::uint32_t damaged_device_records() const { return damaged_device_records_; }
+  // False for these.
+  bool place_usable(std::uint32_t place) const { return !unusable_[place]; }
 
   // Adds a device: fills in record.device_id and returns its place. The state comes before the record, so that a crash
   // never leaves a device with another's dirty tail. Errors: no_space (the table is full), failed.
@@ -84,8 +86,6 @@ class CacheDev {
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
   Status store_superblock();
   void load_devices();
-  DualSlot record_slot(std::uint32_t place) const;
-  DualSlot state_slot(std::uint32_t place) const;
 
   std::unique_ptr<PmemSpace> space_;
   const Access access_;
@@ -93,11 +93,11 @@ class CacheDev {
   std::uint32_t tag_;
   bool was_clean_;
   std::uint32_t damaged_device_records_ = 0;
-  mutable std::mutex mutex_;  // guards all below
+  std::array<bool, kMaxDevices> unusable_{};  // since opening; not to be overwritten
+  mutable std::mutex mutex_;                  // guards all below
   Superblock superblock_;
   std::array<DeviceRecord, kMaxDevices> records_{};
   std::array<DeviceState, kMaxDevices> states_{};
-  std::array<bool, kMaxDevices> unusable_{};  // damaged in both copies: not to be overwritten
   std::array<bool, kMaxDevices> state_lost_{};
 };
 

@@ -27,18 +27,55 @@ bool is_blank(const PmemSpace& space, std::uint64_t offset) {
          std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
+// What one of the two copies is worth.
+enum class CopyState : std::uint8_t {
+  good,     // valid, and none is newer
+  older,    // valid, but a crash came between it and the newer one; or never written, for the same reason
+  blank,    // all zeroes, and the other one is not valid either
+  damaged,  // anything else
+};
+
+// The newest valid copy, or nothing when neither is valid; and what both are worth, first and second.
+template <typename T>
+struct DualCopies {
+  std::optional<T> item;
+  std::array<CopyState, 2> states{CopyState::damaged, CopyState::damaged};
+
+  // Whether nothing was ever stored here: a crash within the very first update may have torn the first copy, while the
+  // second is blank still.
+  bool never_stored() const { return !item && states[1] == CopyState::blank; }
+};
+
+template <typename T>
+DualCopies<T> load_copies(const PmemSpace& space, DualSlot slot, std::uint32_t cache_tag) {
+  DualCopies<T> copies;
+  const std::array<std::uint64_t, 2> offsets{slot.first, slot.second};
+  std::array<std::uint64_t, 2> sequences{};
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    T copy;
+    if (!space.read(offsets[i], &copy, sizeof copy)) continue;
+    if (copy.header.magic != T::kMagic) {  // most places of a table were never used
+      if (is_blank<T>(space, offsets[i])) copies.states[i] = CopyState::blank;
+    } else if (is_valid(copy, cache_tag)) {
+      copies.states[i] = CopyState::good;
+      sequences[i] = copy.header.sequence;
+      if (!copies.item || copy.header.sequence > copies.item->header.sequence) copies.item = copy;
+    }
+  }
+  if (!copies.item) return copies;
+  const std::uint64_t newest = copies.item->header.sequence;
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    if (copies.states[i] == CopyState::good && sequences[i] < newest) copies.states[i] = CopyState::older;
+    // The first update stores both copies, so that none is blank after it.
+    if (copies.states[i] == CopyState::blank) copies.states[i] = newest == 1 ? CopyState::older : CopyState::damaged;
+  }
+  return copies;
+}
+
 // The newest valid copy, or nothing when neither is valid.
 template <typename T>
 std::optional<T> load_dual(const PmemSpace& space, DualSlot slot, std::uint32_t cache_tag) {
-  std::optional<T> best;
-  for (const std::uint64_t offset : {slot.first, slot.second}) {
-    MetaHeader header;  // alone at first: most places of a table were never used
-    if (!space.read(offset, &header, sizeof header) || header.magic != T::kMagic) continue;
-    T copy;
-    if (!space.read(offset, &copy, sizeof copy) || !is_valid(copy, cache_tag)) continue;
-    if (!best || copy.header.sequence > best->header.sequence) best = copy;
-  }
-  return best;
+  return load_copies<T>(space, slot, cache_tag).item;
 }
 
 // Persist order: the copy that is older or not valid, fence, the other copy, fence. A crash at any point leaves the old

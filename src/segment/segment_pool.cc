@@ -1,5 +1,7 @@
 #include "segment/segment_pool.h"
 
+#include "segment/item_slots.h"
+
 namespace pcache {
 
 SegmentPool::SegmentPool(CacheDev& cache_dev)
@@ -9,15 +11,12 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
       ages_(cache_dev.geometry().segment_count) {
   const PmemSpace& space = cache_dev_.space();
   for (SegmentId id = total(); id-- > 0;) {
-    const auto entry = load_dual<SegmentEntry>(space, entry_slot(id), cache_dev_.tag());
-    if (entry && entry->state <= SegmentState::log && entry->stream < kMaxStreams) {
-      entries_[id] = *entry;
-      if (entry->state == SegmentState::free) free_.push_back(id);
-      continue;
-    }
-    // Never used since format: blank. A crash within the very first update may have torn the first copy while the
-    // second is blank still.
-    if (!entry && is_blank<SegmentEntry>(space, entry_slot(id).second)) {
+    const auto entry =
+        load_copies<SegmentEntry>(space, segment_entry_slot(cache_dev_.geometry(), id), cache_dev_.tag());
+    if (entry.item && is_sane(*entry.item)) {
+      entries_[id] = *entry.item;
+      if (entry.item->state == SegmentState::free) free_.push_back(id);
+    } else if (entry.never_stored()) {
       free_.push_back(id);
     } else {
       ++damaged_count_;
@@ -39,10 +38,7 @@ Result<std::optional<SegmentPool::Taken>> SegmentPool::take(const SegmentUse& us
   entry.device_id = use.device_id;
   entry.stream = static_cast<std::uint8_t>(use.stream);
   entry.state = SegmentState::log;
-  if (Status status = store_dual(cache_dev_.space(), entry_slot(id), cache_dev_.tag(), entry); !status.ok()) {
-    return status;
-  }
-  entries_[id] = entry;
+  if (Status status = store(id, entry); !status.ok()) return status;
   ages_[id] = ++taken_;
   free_.pop_back();
   free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
@@ -53,13 +49,18 @@ Status SegmentPool::release(SegmentId id) {
   const std::lock_guard lock(mutex_);
   SegmentEntry entry = entries_[id];
   entry.state = SegmentState::free;
-  if (Status status = store_dual(cache_dev_.space(), entry_slot(id), cache_dev_.tag(), entry); !status.ok()) {
-    return status;
-  }
-  entries_[id] = entry;
+  if (Status status = store(id, entry); !status.ok()) return status;
   free_.push_front(id);
   free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
   return Status();
+}
+
+// Under the lock. Memory follows once the entry is stored.
+Status SegmentPool::store(SegmentId id, SegmentEntry& entry) {
+  const DualSlot slot = segment_entry_slot(cache_dev_.geometry(), id);
+  const Status status = store_dual(cache_dev_.space(), slot, cache_dev_.tag(), entry);
+  if (status.ok()) entries_[id] = entry;
+  return status;
 }
 
 std::uint64_t SegmentPool::age(SegmentId id) const {
@@ -74,11 +75,6 @@ std::vector<SegmentPool::InUse> SegmentPool::in_use() const {
     if (entries_[id].state == SegmentState::log) segments.push_back({id, entries_[id]});
   }
   return segments;
-}
-
-DualSlot SegmentPool::entry_slot(SegmentId id) const {
-  const Geometry& g = cache_dev_.geometry();
-  return {g.segment_table + id * kRecordSize, g.segment_table_copy + id * kRecordSize};
 }
 
 }  // namespace pcache

@@ -66,7 +66,7 @@ class SegmentPool {
   bool pinned(SegmentId id) const { return pins_[id].load(std::memory_order_acquire) != 0; }
 
  private:
-  DualSlot entry_slot(SegmentId id) const;
+  Status store(SegmentId id, SegmentEntry& entry);
 
   CacheDev& cache_dev_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> pins_;

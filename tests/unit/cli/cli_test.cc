@@ -53,6 +53,9 @@ class CliTest : public testing::Test {
   Status outcome_;
   std::vector<Formatted> formatted_;
   std::vector<MountArgs> mounted_;
+  std::vector<std::string> checked_;
+  std::vector<Damage> damages_;
+  CheckReport found_;
   CliActions actions_{[this](const std::string& path, const FormatOptions& options) {
                         formatted_.push_back({path, options});
                         return outcome_;
@@ -60,10 +63,56 @@ class CliTest : public testing::Test {
                       [this](const MountArgs& args) {
                         mounted_.push_back(args);
                         return outcome_;
+                      },
+                      [this](const std::string& path, const std::function<void(const Damage&)>& report) {
+                        checked_.push_back(path);
+                        for (const Damage& damage : damages_) report(damage);
+                        return outcome_.ok() ? Result<CheckReport>(found_) : Result<CheckReport>(outcome_);
                       }};
   std::string out_;
   std::string err_;
 };
+
+TEST_F(CliTest, CheckPrintsWhatIsWrongAndEndsWithSix) {
+  found_.path = "/c";
+  found_.label = "cellar";
+  found_.logic_devs.push_back({"db", 1 << 20, "/b", false, "", 8192, 12288, 0});
+  EXPECT_EQ(run({"check", "/c"}), 0) << printed();
+  EXPECT_NE(out_.find("no damage"), std::string::npos) << printed();
+  EXPECT_NE(out_.find("db"), std::string::npos) << printed();
+  EXPECT_EQ(err_, "");
+
+  damages_.push_back(
+      {DamageKind::dirty_data, "db", 0x1000, ByteRange{4096, 8192}, true, true, false, "it is\nbad\x1b"});
+  damages_.push_back({DamageKind::superblock, "", 0, std::nullopt, true, false, true, "a copy"});
+  found_.damages = 2;
+  EXPECT_EQ(run({"check", "/c"}), 6) << printed();
+  EXPECT_NE(out_.find("8192 bytes from 4096, dirty"), std::string::npos) << printed();
+  EXPECT_EQ(out_.find('\x1b'), std::string::npos) << "what comes from media must not reach the terminal";
+  EXPECT_EQ(out_.find("no damage"), std::string::npos) << printed();
+  EXPECT_EQ(err_, "pcachefs: cache device /c is damaged, in 2 places\n");
+
+  EXPECT_EQ(run({"check", "/c", "--json"}), 6) << printed();
+  const json printed = json::parse(out_);
+  EXPECT_EQ(printed["schema"]["major"], 1);
+  EXPECT_EQ(printed["damages"], 2);
+  EXPECT_EQ(printed["damage"].size(), 2U);
+  EXPECT_EQ(printed["damage"][0]["kind"], "dirty_data");
+  EXPECT_EQ(printed["damage"][0]["offset"], 4096);
+  EXPECT_EQ(printed["damage"][0]["length"], 8192);
+  EXPECT_FALSE(printed["damage"][1].contains("offset")) << "where it is not known";
+  EXPECT_EQ(printed["logic_devs"][0]["dirty_bytes"], 8192);
+  EXPECT_EQ(checked_, (std::vector<std::string>{"/c", "/c", "/c"}));
+}
+
+TEST_F(CliTest, ACheckThatCannotBeMadePrintsNothingButTheError) {
+  outcome_ = Status(Errc::busy, "in use");
+  for (const char* form : {"check", "--json"}) {
+    const std::vector<std::string> words{"check", "/c", "--json"};
+    EXPECT_EQ(run({words.begin(), words.end() - (form[0] == 'c' ? 1 : 0)}), 4);
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  }
+}
 
 TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
   const std::vector<std::string> bad[] = {

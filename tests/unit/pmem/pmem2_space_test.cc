@@ -165,6 +165,28 @@ TEST_P(Pmem2SpaceTest, RangesOutsideAreBugs) {
   EXPECT_DEATH((void)space->read(2, &byte, std::numeric_limits<std::size_t>::max() - 1), "outside the cache device");
 }
 
+TEST_P(Pmem2SpaceTest, ToInspectNeedsNoRightToWriteAndGivesNone) {
+  GTEST_FLAG_SET(death_test_style, "fast");
+  make_file(path_, kSize, 'x');
+  ASSERT_EQ(chmod(dir_->path().c_str(), 0755), 0);
+  ASSERT_EQ(chmod(path_.c_str(), 0444), 0);
+  EXPECT_EQ(result_without_rights(
+                [this] { return static_cast<int>(open_pmem_space(path_, PmemAccess::inspect).status().code()); }),
+            0);
+  auto space = open_pmem_space(path_, PmemAccess::inspect);
+  ASSERT_TRUE(space.ok()) << space.status().message();
+  EXPECT_EQ((*space)->granularity(), GetParam().granularity);
+  std::string back(10'000, '?');
+  ASSERT_TRUE((*space)->read(kSize - back.size(), back.data(), back.size()));
+  EXPECT_EQ(back, std::string(back.size(), 'x'));
+  EXPECT_DEATH((void)(*space)->write(0, "y", 1), "only inspected");
+  EXPECT_EQ(open_pmem_space(path_).status().code(), Errc::busy);
+  EXPECT_EQ(open_pmem_space(path_, PmemAccess::inspect).status().code(), Errc::busy);
+  space->reset();
+  const auto used = open_space();
+  EXPECT_EQ(open_pmem_space(path_, PmemAccess::inspect).status().code(), Errc::busy);
+}
+
 TEST_P(Pmem2SpaceTest, ASecondOpenerGetsBusyForAsLongAsTheFirstHasIt) {
   auto space = open_space();
   ASSERT_NE(space, nullptr);

@@ -49,6 +49,8 @@ Status store(PmemSpace& space, std::uint64_t value) {
   return store_dual(space, kSlot, kTag, item);
 }
 
+using States = std::array<CopyState, 2>;
+
 class DualSlotTest : public testing::Test {
  protected:
   using Image = std::shared_ptr<MemorySpace::Image>;
@@ -95,6 +97,37 @@ TEST_F(DualSlotTest, LoadsWhatWasStoredLast) {
     EXPECT_EQ(load(space_), value);
     EXPECT_EQ(load_dual<Item>(space_, kSlot, kTag)->header.sequence, value);
   }
+}
+
+TEST_F(DualSlotTest, SaysWhatEachCopyIsWorth) {
+  const auto states = [this] { return load_copies<Item>(space_, kSlot, kTag).states; };
+  const auto write = [this](std::uint64_t copy, const void* from) { (void)space_.write(copy, from, sizeof(Item)); };
+  const Item blank{};
+  EXPECT_EQ(states(), (States{CopyState::blank, CopyState::blank}));
+  EXPECT_TRUE(load_copies<Item>(space_, kSlot, kTag).never_stored());
+
+  ASSERT_TRUE(store(space_, 1).ok());
+  const Item first = *load_dual<Item>(space_, kSlot, kTag);
+  EXPECT_EQ(states(), (States{CopyState::good, CopyState::good}));
+  write(kSlot.second, &blank);
+  EXPECT_EQ(states(), (States{CopyState::good, CopyState::older})) << "a crash in the first update does that";
+  damage(kSlot.first, 3);
+  EXPECT_EQ(states(), (States{CopyState::damaged, CopyState::blank}));
+  EXPECT_TRUE(load_copies<Item>(space_, kSlot, kTag).never_stored());
+  damage(kSlot.first, 3);
+
+  ASSERT_TRUE(store(space_, 2).ok());
+  const Item second = *load_dual<Item>(space_, kSlot, kTag);
+  write(kSlot.first, &first);
+  EXPECT_EQ(states(), (States{CopyState::older, CopyState::good}));
+  write(kSlot.first, &blank);
+  EXPECT_EQ(states(), (States{CopyState::damaged, CopyState::good})) << "the first update stored both";
+  write(kSlot.first, &second);
+  damage(kSlot.second, 40);
+  EXPECT_EQ(states(), (States{CopyState::good, CopyState::damaged}));
+  space_.fail_reads(kSlot.first, 1);
+  EXPECT_EQ(states(), (States{CopyState::damaged, CopyState::damaged}));
+  EXPECT_FALSE(load_copies<Item>(space_, kSlot, kTag).never_stored());
 }
 
 TEST_F(DualSlotTest, CrashInTheFirstStoreLeavesNothingOrTheItem) {

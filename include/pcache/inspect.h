@@ -1,0 +1,76 @@
+// What can be found out about a cache device that is not mounted, and what can be got out of it. Nothing here changes a
+// byte of a cache device or a backing device.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pcache/result.h"
+
+namespace pcache {
+
+// A part of a logical device, in bytes.
+struct ByteRange {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  bool operator==(const ByteRange&) const = default;
+};
+
+enum class DamageKind {
+  superblock,
+  device_record,
+  device_state,
+  segment_entry,
+  key_record,
+  clean_data,  // cached blocks that the backing device has too
+  dirty_data,  // blocks that nothing else has
+  lost_data,   // dirty blocks that were found unreadable before, and are recorded as lost
+};
+
+// The lower-case word used in text and JSON.
+const char* to_string(DamageKind kind);
+
+// One thing that is wrong with a cache device.
+struct Damage {
+  DamageKind kind = DamageKind::superblock;
+  std::string logic_dev;           // name; empty when it is of none, or of one that is not known
+  std::uint64_t cache_offset = 0;  // where on the cache device it begins
+  // What part of the logical device it concerns; nothing when that is not known, or all of it.
+  std::optional<ByteRange> range;
+  bool certain = true;    // false: the range is what damaged records seem to say
+  bool dirty = false;     // data that no backing device has is concerned, or may be
+  bool harmless = false;  // nothing is lost: another copy is right, and takes the place of this one
+  std::string detail;     // one line for a person
+};
+
+struct CheckedLogicDev {
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::string backing;  // path
+  bool failed = false;  // a mount would answer EIO to everything
+  std::string detail;   // why
+  std::uint64_t dirty_bytes = 0;
+  std::uint64_t cached_bytes = 0;
+  std::uint64_t lost_bytes = 0;
+};
+
+struct CheckReport {
+  std::string path;
+  std::string uuid;
+  std::string label;
+  std::uint64_t size_bytes = 0;
+  bool closed_in_order = false;
+  std::uint64_t damages = 0;  // how often `report` was called
+  std::vector<CheckedLogicDev> logic_devs;
+};
+
+// Looks at everything that a mount would use of the cache device at `path`, every cached block included, and calls
+// `report` with each thing that is wrong. Takes the memory that a mount takes. What a crash explains is no damage.
+// Errors: not_found, busy (in use), permission, integrity (not a cache device, both copies of the superblock damaged,
+// or truncated), invalid (a newer version, or no file), failed.
+Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report);
+
+}  // namespace pcache

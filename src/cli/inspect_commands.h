@@ -1,0 +1,13 @@
+// The commands that work on a cache device which is not mounted. They print, and return the exit code.
+#pragma once
+
+#include <string>
+
+#include "cli/cli.h"
+
+namespace pcache {
+
+// 0 when nothing is wrong, 6 when something is.
+int run_check(const CliActions& actions, const std::string& cache, bool as_json);
+
+}  // namespace pcache

@@ -1,0 +1,13 @@
+// What the offline commands print for people. Texts that come from media are made printable.
+#pragma once
+
+#include <string>
+
+#include "pcache/inspect.h"
+
+namespace pcache {
+
+std::string damage_text(const Damage& damage);
+std::string check_text(const CheckReport& report);
+
+}  // namespace pcache

@@ -1,0 +1,19 @@
+// Where results and errors of a command go.
+#pragma once
+
+#include <string>
+
+#include "pcache/status.h"
+
+namespace pcache {
+
+// The text as part of one line, with nothing in it that a terminal would obey.
+std::string printable(const std::string& text);
+
+// Prints a failed status as one line on standard error. Returns the exit code.
+int report(const Status& status);
+
+// Prints to standard output, and says so where that cannot be. Returns the exit code.
+int print(const std::string& text);
+
+}  // namespace pcache

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The commands for a cache device that is not mounted: what they find and print, and that they change nothing.
+. "$(dirname "$0")/lib.sh"
+command -v python3 >/dev/null || skip "no python3"
+
+# damage OFFSET...: flips a bit of the cache device at each; doing it again undoes it.
+damage() {
+  python3 - "$SHM/cache" "$@" <<'PY'
+import sys
+with open(sys.argv[1], "r+b") as cache:
+    for offset in map(int, sys.argv[2:]):
+        cache.seek(offset)
+        byte = cache.read(1)[0]
+        cache.seek(offset)
+        cache.write(bytes([byte ^ 0x10]))
+PY
+}
+
+# place BLOCK: the offsets of the newest record of a block, and of its cell, read from the format alone.
+place() {
+  python3 - "$SHM/cache" "$1" <<'PY'
+import struct, sys
+cache = open(sys.argv[1], "rb").read()
+block = int(sys.argv[2])
+tag, = struct.unpack_from("<I", cache, 8)
+segment_size, count, slots, first = struct.unpack_from("<QIIQ", cache, 128)
+best = None
+for segment in range(count):
+    base = first + segment * segment_size
+    for slot in range(slots):
+        at = base + slot * 64
+        _, record_tag, lsn, _, found = struct.unpack_from("<IIQQQ", cache, at)
+        if record_tag == tag and found == block and (best is None or lsn > best[0]):
+            best = (lsn, at, base + segment_size - 4096 * (slots - slot))
+print(best[1], best[2])
+PY
+}
+
+# Nothing here may change them.
+unchanged() {
+  local now
+  now=$(sha256sum "$SHM/cache" "$T/backing")
+  [ -z "${media:-}" ] || [ "$media" = "$now" ] || fail "a medium was changed"
+  media=$now
+}
+damaged() { damage "$@"; media=; unchanged; }
+
+# check_json CODE FILTER: `check --json` ends with the code, and the filter is true of what it printed.
+check_json() {
+  unchanged
+  expect_exit "$1" p check "$SHM/cache" --json
+  jq -e "$2" "$T/out" >/dev/null || fail "not so: $2: $(cat "$T/out")"
+  unchanged
+}
+
+head -c 8M /dev/urandom >"$T/backing"
+p format "$SHM/cache" --size 32M
+p mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=3600000,dirty_high=95
+p add dev "$T/backing"
+write() { head -c $(($2 * 4096)) /dev/urandom | dd of="$MNT/dev" bs=4096 seek="$1" iflag=fullblock conv=notrunc status=none; }
+write 0 40
+p flush dev
+for block in 300 301 302 303; do write $block 1; done
+fallocate -p -o $((1800 * 4096)) -l $((100 * 4096)) "$MNT/dev"
+cp "$MNT/dev" "$T/expected"
+
+say "a cache device in use is busy"
+expect_exit 4 p check "$SHM/cache"
+p umount "$MNT"
+
+say "a sound one has no damage"
+expect_exit 0 p check "$SHM/cache"
+grep -q "no damage" "$T/out" || fail "it does not say so: $(cat "$T/out")"
+check_json 0 '.schema.major == 1 and .damage == [] and .closed_in_order and .logic_devs[0].dirty_bytes == 4 * 4096'
+
+say "a damaged block of clean data is harmless"
+read -r _ cell < <(place 7)
+damaged "$cell"
+check_json 6 '.damage == [.damage[0]] and (.damage[0] |
+  .kind == "clean_data" and .harmless and .logic_dev == "dev" and .offset == 7 * 4096 and .length == 4096)'
+damaged "$cell"
+
+say "a damaged block of dirty data is not"
+read -r _ dirty_cell < <(place 301)
+damaged "$dirty_cell"
+check_json 6 '.damage == [.damage[0]] and (.damage[0] |
+  .kind == "dirty_data" and .dirty and (.harmless | not) and .offset == 301 * 4096 and .length == 4096)'
+expect_exit 6 p check "$SHM/cache"
+grep -q "4096 bytes from $((301 * 4096))" "$T/out" || fail "the range is not named: $(cat "$T/out")"
+damaged "$dirty_cell"
+
+say "a damaged record is told, and what it seems to be of"
+read -r record _ < <(place 302)
+damaged $((record + 52))
+check_json 6 '(.damage[0] | .kind == "key_record" and .dirty and (.certain | not) and .offset == 302 * 4096)
+  and .logic_devs[0].failed'
+damaged $((record + 52))
+
+say "one damaged copy of the superblock is harmless"
+damaged 4136
+check_json 6 '.damage == [.damage[0]] and (.damage[0] | .kind == "superblock" and .harmless and .cache_offset == 4096)'
+damaged 4136
+
+say "what is no cache device is refused"
+expect_exit 3 p check "$T/none"
+expect_exit 6 p check "$T/backing"
+check_json 0 '.damages == 0'
