@@ -2,6 +2,7 @@
 // byte of a cache device or a backing device.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -72,5 +73,87 @@ struct CheckReport {
 // Errors: not_found, busy (in use), permission, integrity (not a cache device, both copies of the superblock damaged,
 // or truncated), invalid (a newer version, or no file), failed.
 Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report);
+
+// --- What is stored, as it is stored; docs/on_media_format.md says what the fields mean
+
+// Of the first and the second copy: "good", "older", "blank" or "damaged".
+using CopyWords = std::array<std::string, 2>;
+
+struct DumpedSuperblock {
+  std::string path;
+  CopyWords copies;
+  std::uint64_t sequence = 0;
+  std::uint32_t version = 0;
+  std::uint32_t cache_tag = 0;
+  bool clean = false;
+  std::string uuid;
+  std::string label;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t segment_size_bytes = 0;
+  std::uint32_t segments = 0;
+  std::uint32_t slots_per_segment = 0;
+  std::uint64_t first_segment = 0;  // byte offset
+  std::uint32_t next_device_id = 0;
+};
+
+struct DumpedDevice {
+  std::uint32_t place = 0;
+  CopyWords copies;
+  std::uint64_t sequence = 0;
+  bool usable = false;          // false: what follows makes no sense, or is not known
+  std::uint32_t device_id = 0;  // 0: the place is free again
+  std::uint32_t streams = 0;
+  std::uint64_t size_bytes = 0;
+  std::string name;
+  std::string backing_id;
+  std::string backing_path;
+  CopyWords state_copies;
+  std::optional<std::uint64_t> clean_epoch;  // nothing when the device state is damaged
+  std::optional<std::uint64_t> closed_lsns;  // nothing when not closed in order
+};
+
+struct DumpedSegment {
+  std::uint32_t segment = 0;
+  std::uint64_t offset = 0;  // in bytes
+  CopyWords copies;
+  std::uint64_t sequence = 0;
+  bool usable = false;  // false: what follows makes no sense, or is not known
+  bool in_use = false;
+  std::uint64_t generation = 0;
+  std::uint64_t chain = 0;
+  std::uint64_t first_lsn = 0;
+  std::uint32_t device_id = 0;
+  std::uint32_t stream = 0;
+};
+
+struct DumpedRecord {
+  std::uint32_t segment = 0;
+  std::uint32_t slot = 0;
+  std::uint64_t offset = 0;  // in bytes
+  bool valid = false;        // false: damaged or torn; the fields are what the bytes say
+  std::uint64_t lsn = 0;
+  std::uint64_t generation = 0;
+  std::string type;  // "write", "clean", "zero", "lost", "filler", "unknown"
+  std::uint64_t block = 0;
+  std::uint64_t count = 0;
+  std::uint64_t epoch = 0;
+  std::uint32_t device_id = 0;
+  std::uint32_t stream = 0;
+  std::uint32_t payload_crc = 0;
+  std::uint32_t batch_pos = 0;
+};
+
+// Called in this order: the superblock once, every place of the device table that was ever used, every segment that
+// was ever used, and every record of the segments in use, by segment and slot. Records of a segment's earlier lives and
+// what was never written are left out.
+struct DumpVisitor {
+  std::function<void(const DumpedSuperblock&)> superblock;
+  std::function<void(const DumpedDevice&)> device;
+  std::function<void(const DumpedSegment&)> segment;
+  std::function<void(const DumpedRecord&)> record;
+};
+
+// Tells what the cache device at `path` holds. Holds no more than one item in memory. Errors as check_cache_dev().
+Status dump_cache_dev(const std::string& path, const DumpVisitor& visitor);
 
 }  // namespace pcache

@@ -150,6 +150,12 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   check->add_option("CACHE", cache_path, "The cache device")->required();
   check->add_flag("--json", as_json, "As a JSON object");
 
+  CLI::App* dump = app.add_subcommand("dump",
+                                      "Print what a cache device that is not mounted holds: superblock, logical "
+                                      "devices, segments, records\n\nExample: pcachefs dump /dev/shm/cache --json");
+  dump->add_option("CACHE", cache_path, "The cache device")->required();
+  dump->add_flag("--json", as_json, "As a JSON object");
+
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
   // Named before CLI11 sees it: without a subcommand it would only say that one is required.
@@ -195,6 +201,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     return print(as_json ? reply->dump(2) + "\n" : status_text(*reply));
   }
   if (check->parsed()) return run_check(actions, cache_path, as_json);
+  if (dump->parsed()) return run_dump(actions, cache_path, as_json);
   return version->parsed() ? print(std::string("pcachefs ") + kVersion + "\n") : 0;
 }
 

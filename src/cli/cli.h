@@ -26,6 +26,7 @@ struct CliActions {
   std::function<Status(const std::string& path, const FormatOptions& options)> format;
   std::function<Status(const MountArgs& args)> mount;
   std::function<Result<CheckReport>(const std::string& path, const std::function<void(const Damage&)>& report)> check;
+  std::function<Status(const std::string& path, const DumpVisitor& visitor)> dump;
 };
 
 // Runs the command line and returns the exit code of pcache/status.h. Results go to standard output, one line of error

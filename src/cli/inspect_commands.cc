@@ -1,5 +1,6 @@
 #include "cli/inspect_commands.h"
 
+#include <array>
 #include <cstdio>
 
 #include "cli/inspect_json.h"
@@ -43,6 +44,41 @@ int run_check(const CliActions& actions, const std::string& cache, bool as_json)
   if (found->damages == 0) return 0;
   return report(Status(Errc::integrity, "cache device " + cache + " is damaged, in " + std::to_string(found->damages) +
                                             (found->damages == 1 ? " place" : " places")));
+}
+
+int run_dump(const CliActions& actions, const std::string& cache, bool as_json) {
+  JsonStream json;
+  static constexpr std::array<const char*, 3> kLists{"devices", "segments", "records"};  // in their order
+  std::size_t begun = 0;
+  const auto begin_lists = [&](std::size_t count) {
+    while (begun < count) json.begin_list(kLists[begun++]);
+  };
+  const auto print_item = [&](std::size_t list, const auto& item) {
+    if (!as_json) {
+      std::fputs(dump_text(item).c_str(), stdout);
+      return;
+    }
+    begin_lists(list + 1);
+    json.item(to_json(item));
+  };
+  DumpVisitor visitor;
+  visitor.superblock = [&](const DumpedSuperblock& superblock) {
+    if (as_json) {
+      begin_json(json);
+      json.member("superblock", to_json(superblock));
+    } else {
+      std::fputs(dump_text(superblock).c_str(), stdout);
+    }
+  };
+  visitor.device = [&](const DumpedDevice& device) { print_item(0, device); };
+  visitor.segment = [&](const DumpedSegment& segment) { print_item(1, segment); };
+  visitor.record = [&](const DumpedRecord& record) { print_item(2, record); };
+  if (Status status = actions.dump(cache, visitor); !status.ok()) return report(status);
+  if (as_json) {
+    begin_lists(kLists.size());
+    json.end();
+  }
+  return print("");
 }
 
 }  // namespace pcache

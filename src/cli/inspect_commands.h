@@ -10,4 +10,7 @@ namespace pcache {
 // 0 when nothing is wrong, 6 when something is.
 int run_check(const CliActions& actions, const std::string& cache, bool as_json);
 
+// Prints everything that is stored, but for the cells.
+int run_dump(const CliActions& actions, const std::string& cache, bool as_json);
+
 }  // namespace pcache

@@ -80,4 +80,64 @@ json to_json(const CheckedLogicDev& device) {
           {"lost_bytes", device.lost_bytes}};
 }
 
+json to_json(const DumpedSuperblock& s) {
+  return {{"path", s.path},
+          {"copies", s.copies},
+          {"sequence", s.sequence},
+          {"version", s.version},
+          {"cache_tag", s.cache_tag},
+          {"clean", s.clean},
+          {"uuid", s.uuid},
+          {"label", s.label},
+          {"size_bytes", s.size_bytes},
+          {"segment_size_bytes", s.segment_size_bytes},
+          {"segments", s.segments},
+          {"slots_per_segment", s.slots_per_segment},
+          {"first_segment", s.first_segment},
+          {"next_device_id", s.next_device_id}};
+}
+
+json to_json(const DumpedDevice& d) {
+  json value = {{"place", d.place},
+                {"copies", d.copies},
+                {"sequence", d.sequence},
+                {"usable", d.usable},
+                {"device_id", d.device_id},
+                {"streams", d.streams},
+                {"size_bytes", d.size_bytes},
+                {"name", d.name},
+                {"backing_id", d.backing_id},
+                {"backing_path", d.backing_path},
+                {"state_copies", d.state_copies},
+                {"clean_epoch", nullptr},
+                {"closed_lsns", nullptr}};
+  if (d.clean_epoch) value["clean_epoch"] = *d.clean_epoch;
+  if (d.closed_lsns) value["closed_lsns"] = *d.closed_lsns;
+  return value;
+}
+
+json to_json(const DumpedSegment& s) {
+  return {{"segment", s.segment},       {"offset", s.offset}, {"copies", s.copies},
+          {"sequence", s.sequence},     {"usable", s.usable}, {"in_use", s.in_use},
+          {"generation", s.generation}, {"chain", s.chain},   {"first_lsn", s.first_lsn},
+          {"device_id", s.device_id},   {"stream", s.stream}};
+}
+
+json to_json(const DumpedRecord& r) {
+  return {{"segment", r.segment},
+          {"slot", r.slot},
+          {"offset", r.offset},
+          {"valid", r.valid},
+          {"lsn", r.lsn},
+          {"generation", r.generation},
+          {"type", r.type},
+          {"block", r.block},
+          {"count", r.count},
+          {"epoch", r.epoch},
+          {"device_id", r.device_id},
+          {"stream", r.stream},
+          {"payload_crc", r.payload_crc},
+          {"batch_pos", r.batch_pos}};
+}
+
 }  // namespace pcache

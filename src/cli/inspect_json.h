@@ -32,5 +32,9 @@ void begin_json(JsonStream& out);
 
 nlohmann::json to_json(const Damage& damage);
 nlohmann::json to_json(const CheckedLogicDev& device);
+nlohmann::json to_json(const DumpedSuperblock& superblock);
+nlohmann::json to_json(const DumpedDevice& device);
+nlohmann::json to_json(const DumpedSegment& segment);
+nlohmann::json to_json(const DumpedRecord& record);
 
 }  // namespace pcache

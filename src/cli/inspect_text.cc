@@ -1,6 +1,5 @@
 #include "cli/inspect_text.h"
 
-#include <iomanip>
 #include <sstream>
 
 #include "base/size_text.h"
@@ -13,13 +12,25 @@ std::string range_text(const ByteRange& range) {
   return std::to_string(range.length) + " bytes from " + std::to_string(range.offset);
 }
 
+std::string hex(std::uint64_t value) {
+  std::ostringstream out;
+  out << "0x" << std::hex << value;
+  return out.str();
+}
+
+// Nothing where all is well.
+std::string copies_text(const CopyWords& copies) {
+  if (copies[0] == "good" && copies[1] == "good") return "";
+  return ", copies " + copies[0] + " and " + copies[1];
+}
+
 }  // namespace
 
 std::string damage_text(const Damage& damage) {
   std::ostringstream out;
   out << (damage.harmless ? "damaged  " : "DAMAGED  ") << to_string(damage.kind);
   if (damage.cache_offset != 0 || damage.kind == DamageKind::superblock) {
-    out << " at 0x" << std::hex << damage.cache_offset << std::dec;
+    out << " at " << hex(damage.cache_offset);
   }
   out << ": " << printable(damage.detail) << "\n";
   if (!damage.logic_dev.empty()) {
@@ -45,6 +56,62 @@ std::string check_text(const CheckReport& report) {
     if (!device.detail.empty()) out << "  " << printable(device.detail) << "\n";
   }
   out << (report.damages == 0 ? "no damage\n" : "");
+  return out.str();
+}
+
+std::string dump_text(const DumpedSuperblock& s) {
+  std::ostringstream out;
+  out << "superblock  " << printable(s.path) << "\n"
+      << "  version " << s.version << ", sequence " << s.sequence << ", " << (s.clean ? "closed in order" : "open")
+      << copies_text(s.copies) << "\n"
+      << "  label " << printable(s.label) << ", uuid " << s.uuid << ", tag " << hex(s.cache_tag) << "\n"
+      << "  " << s.size_bytes << " bytes, " << s.segments << " segments of " << s.segment_size_bytes << " bytes from "
+      << s.first_segment << " on, " << s.slots_per_segment << " slots each, next device id " << s.next_device_id
+      << "\n";
+  return out.str();
+}
+
+std::string dump_text(const DumpedDevice& d) {
+  std::ostringstream out;
+  out << "place " << d.place << "  ";
+  if (!d.usable) {
+    out << "DAMAGED";
+  } else if (d.device_id == 0) {
+    out << "free";
+  } else {
+    out << "device " << d.device_id << " " << printable(d.name);
+  }
+  out << ", sequence " << d.sequence << copies_text(d.copies) << "\n";
+  if (d.device_id == 0) return out.str();
+  out << "  " << d.size_bytes << " bytes, " << d.streams << " streams, clean epoch "
+      << (d.clean_epoch ? std::to_string(*d.clean_epoch) : "unknown");
+  if (d.closed_lsns) out << ", closed lsns " << *d.closed_lsns;
+  out << copies_text(d.state_copies) << "\n"
+      << "  backing " << printable(d.backing_path) << ", identity " << printable(d.backing_id) << "\n";
+  return out.str();
+}
+
+std::string dump_text(const DumpedSegment& s) {
+  std::ostringstream out;
+  out << "segment " << s.segment << " at " << hex(s.offset) << "  ";
+  if (s.usable) {
+    out << (s.in_use ? "device " + std::to_string(s.device_id) + " stream " + std::to_string(s.stream) + " chain " +
+                           std::to_string(s.chain) + " first lsn " + std::to_string(s.first_lsn)
+                     : "free")
+        << ", generation " << s.generation << ", sequence " << s.sequence;
+  } else {
+    out << "DAMAGED";
+  }
+  out << copies_text(s.copies) << "\n";
+  return out.str();
+}
+
+std::string dump_text(const DumpedRecord& r) {
+  std::ostringstream out;
+  out << "record " << r.segment << "/" << r.slot << " at " << hex(r.offset) << "  " << (r.valid ? "" : "DAMAGED ")
+      << "lsn " << r.lsn << " " << r.type << " block " << r.block;
+  if (r.count != 1) out << " count " << r.count;
+  out << " epoch " << r.epoch << " batch " << r.batch_pos << " crc " << hex(r.payload_crc) << "\n";
   return out.str();
 }
 

@@ -10,4 +10,9 @@ namespace pcache {
 std::string damage_text(const Damage& damage);
 std::string check_text(const CheckReport& report);
 
+std::string dump_text(const DumpedSuperblock& superblock);
+std::string dump_text(const DumpedDevice& device);
+std::string dump_text(const DumpedSegment& segment);
+std::string dump_text(const DumpedRecord& record);
+
 }  // namespace pcache

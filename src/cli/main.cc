@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
         return pcache::run_mount({args.mount_point, args.caches, args.options, args.foreground, args.allow_other});
       },
       pcache::check_cache_dev,
+      pcache::dump_cache_dev,
   };
   return pcache::run_cli(argc, argv, actions);
 }

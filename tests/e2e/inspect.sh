@@ -66,6 +66,7 @@ cp "$MNT/dev" "$T/expected"
 
 say "a cache device in use is busy"
 expect_exit 4 p check "$SHM/cache"
+expect_exit 4 p dump "$SHM/cache"
 p umount "$MNT"
 
 say "a sound one has no damage"
@@ -101,7 +102,20 @@ damaged 4136
 check_json 6 '.damage == [.damage[0]] and (.damage[0] | .kind == "superblock" and .harmless and .cache_offset == 4096)'
 damaged 4136
 
+say "dump shows what is stored, damaged or not"
+damaged 4136 $((record + 52))
+expect_exit 0 p dump "$SHM/cache" --json
+jq -e '.schema.major == 1 and .superblock.copies == ["good", "damaged"] and .devices[0].name == "dev"
+  and ([.records[] | select(.valid and .type == "write" and .block == 300)] | length) == 1
+  and ([.records[] | select(.valid | not)] | length == 1 and .[0].block == 302)' "$T/out" >/dev/null ||
+  fail "the dump is wrong: $(head -c 2000 "$T/out")"
+expect_exit 0 p dump "$SHM/cache"
+grep -q "write block 300 " "$T/out" && grep -q "DAMAGED.*block 302 " "$T/out" || fail "the dump is wrong: $(cat "$T/out")"
+unchanged
+damaged 4136 $((record + 52))
+
 say "what is no cache device is refused"
+expect_exit 6 p dump "$T/backing"
 expect_exit 3 p check "$T/none"
 expect_exit 6 p check "$T/backing"
 check_json 0 '.damages == 0'

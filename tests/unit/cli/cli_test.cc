@@ -56,6 +56,13 @@ class CliTest : public testing::Test {
   std::vector<std::string> checked_;
   std::vector<Damage> damages_;
   CheckReport found_;
+  std::vector<std::string> dumped_;
+  struct {
+    DumpedSuperblock superblock;
+    std::vector<DumpedDevice> devices;
+    std::vector<DumpedSegment> segments;
+    std::vector<DumpedRecord> records;
+  } dump_;
   CliActions actions_{[this](const std::string& path, const FormatOptions& options) {
                         formatted_.push_back({path, options});
                         return outcome_;
@@ -68,6 +75,15 @@ class CliTest : public testing::Test {
                         checked_.push_back(path);
                         for (const Damage& damage : damages_) report(damage);
                         return outcome_.ok() ? Result<CheckReport>(found_) : Result<CheckReport>(outcome_);
+                      },
+                      [this](const std::string& path, const DumpVisitor& visitor) {
+                        dumped_.push_back(path);
+                        if (!outcome_.ok()) return outcome_;
+                        visitor.superblock(dump_.superblock);
+                        for (const DumpedDevice& device : dump_.devices) visitor.device(device);
+                        for (const DumpedSegment& segment : dump_.segments) visitor.segment(segment);
+                        for (const DumpedRecord& record : dump_.records) visitor.record(record);
+                        return Status();
                       }};
   std::string out_;
   std::string err_;
@@ -103,6 +119,44 @@ TEST_F(CliTest, CheckPrintsWhatIsWrongAndEndsWithSix) {
   EXPECT_FALSE(printed["damage"][1].contains("offset")) << "where it is not known";
   EXPECT_EQ(printed["logic_devs"][0]["dirty_bytes"], 8192);
   EXPECT_EQ(checked_, (std::vector<std::string>{"/c", "/c", "/c"}));
+}
+
+TEST_F(CliTest, DumpPrintsEachItemAndInJsonEachList) {
+  dump_.superblock.path = "/c";
+  dump_.superblock.copies = {"good", "damaged"};
+  EXPECT_EQ(run({"dump", "/c", "--json"}), 0) << printed();
+  json printed_json = json::parse(out_);
+  EXPECT_EQ(printed_json["schema"]["major"], 1);
+  EXPECT_EQ(printed_json["superblock"]["copies"], (json{"good", "damaged"}));
+  for (const char* list : {"devices", "segments", "records"}) EXPECT_EQ(printed_json[list], json::array()) << list;
+
+  DumpedDevice device;
+  device.usable = true;
+  device.device_id = 7;
+  device.name = "db\xff";
+  device.clean_epoch = std::uint64_t{1} << 60;
+  dump_.devices = {device, device};
+  DumpedRecord record;
+  record.type = "zero";
+  record.count = 77;
+  dump_.records = {record};
+  EXPECT_EQ(run({"dump", "/c", "--json"}), 0) << printed();
+  printed_json = json::parse(out_);
+  EXPECT_EQ(printed_json["devices"].size(), 2U);
+  EXPECT_EQ(printed_json["devices"][0]["clean_epoch"], std::uint64_t{1} << 60);
+  EXPECT_EQ(printed_json["devices"][0]["closed_lsns"], nullptr);
+  EXPECT_EQ(printed_json["segments"], json::array());
+  EXPECT_EQ(printed_json["records"][0]["count"], 77);
+  EXPECT_FALSE(printed_json["records"][0]["valid"]);
+
+  EXPECT_EQ(run({"dump", "/c"}), 0) << printed();
+  EXPECT_NE(out_.find("copies good and damaged"), std::string::npos) << printed();
+  EXPECT_NE(out_.find("device 7"), std::string::npos) << printed();
+  EXPECT_NE(out_.find("DAMAGED lsn 0 zero block 0 count 77"), std::string::npos) << printed();
+
+  outcome_ = Status(Errc::integrity, "not a cache device");
+  EXPECT_EQ(run({"dump", "/c", "--json"}), 6);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
 }
 
 TEST_F(CliTest, ACheckThatCannotBeMadePrintsNothingButTheError) {

@@ -1,22 +1,14 @@
-// What the offline commands find out. The cache device is mapped without the right to write.
+// Looking for damage on a cache device that is not mounted.
 
-#include "pcache/inspect.h"
-
-#include <memory>
+#include <algorithm>
 
 #include "base/units.h"
 #include "cache/survey.h"
-#include "pcache/pmem_space.h"
-#include "segment/cache_dev.h"
+#include "device/open_to_inspect.h"
+#include "pcache/inspect.h"
 
 namespace pcache {
 namespace {
-
-Result<std::unique_ptr<CacheDev>> open_to_inspect(const std::string& path) {
-  auto space = open_pmem_space(path, PmemAccess::inspect);
-  if (!space) return space.status();
-  return CacheDev::open(std::move(*space), CacheDev::Access::inspect);
-}
 
 const DeviceRecord* find_record(const std::vector<CacheDev::Device>& devices, std::uint32_t device_id) {
   for (const CacheDev::Device& device : devices) {
