@@ -12,10 +12,13 @@ loops=()
 mounts=()   # filesystems on loop devices
 points=("$MNT")
 
+# mountpoint(1) would look at the directory, which a filesystem that lost its disk refuses.
+mounted_at() { grep -q " $1 " /proc/self/mounts; }
+
 cleanup() {
   local status=$?
   set +e
-  for m in "${mounts[@]}"; do mountpoint -q "$m" && umount -l "$m"; done
+  for m in "${mounts[@]}"; do mounted_at "$m" && umount -l "$m"; done
   for l in "${loops[@]}"; do losetup -d "$l" 2>/dev/null; done
   for p in "${points[@]}"; do
     timeout 60 "$PCACHEFS" umount "$p" >/dev/null 2>&1

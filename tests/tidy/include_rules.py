@@ -149,7 +149,8 @@ class Tree:
             return "a benchmark", {"tests/support", "tests/bench"}, engine - DEVICE_SEAMS, extra
         if parts[0] == "tests":
             folder = "/".join(parts[:-1])
-            return "a test", {folder, "tests/support"}, engine - DEVICE_SEAMS, test_libraries
+            extra = self.libraries_in(f"tests/{parts[1]}/{parts[1]}.cmake")
+            return "a test", {folder, "tests/support"}, engine - DEVICE_SEAMS, test_libraries | extra
         self.error(file, "is in src/ but in no layer")
         return None
 
@@ -250,6 +251,8 @@ def self_test():
         "tests/support/rig.h": '#include "cache/cache.h"\n',
         "tests/model/model_test.cc": '#include "tests/support/rig.h"\n#include <gtest/gtest.h>\n',
         "tests/unit/base/units_test.cc": '#include "base/units.h"\n#include <gtest/gtest.h>\n',
+        "tests/mounted/mounted.cmake": "target_link_libraries(recorder PRIVATE PkgConfig::FUSE3)\n",
+        "tests/mounted/recorder.cc": "#include <fuse.h>\n",
         "tests/unit/cache/cache_test.cc":
             '#include "cache/cache.h"\n#include "tests/support/rig.h"\n#include <nlohmann/json.hpp>\n',
     }
@@ -280,6 +283,8 @@ def self_test():
         ("a third-party header in a test without its library",
          {"tests/unit/base/bad_test.cc": "#include <nlohmann/json.hpp>\n"},
          "may not include nlohmann/json.hpp"),
+        ("a third-party header in a folder of tests without its library",
+         {"tests/model/bad_test.cc": "#include <fuse.h>\n"}, "a test may not include fuse.h of PkgConfig::FUSE3"),
         ("a third-party header that is not known", {"src/base/bad.cc": "#include <zstd.h>\n"},
          "zstd.h is of no library"),
         ("a library that is not known", {"CMakeLists.txt": table.replace("PkgConfig::URING",
