@@ -175,19 +175,19 @@ fi
 say "a daemon that another run directory hides is not dead"
 exec 7<"$MNT/dev"
 before=$(daemon_pid "$MNT")
-(export PCACHEFS_RUN_DIR=$T/other-run; timeout 60 "$PCACHEFS" umount "$MNT" >"$T/out" 2>"$T/err") &&
+(export PCACHEFS_RUN_DIR=$T/other-run; timeout 300 "$PCACHEFS" umount "$MNT" >"$T/out" 2>"$T/err") &&
   wrong "a mount with an open file was taken down because its socket was not found"
 grep -q " $MNT fuse" /proc/mounts || wrong "a mount in use was detached from its mount point"
 exec 7<&-
 if ! grep -q " $MNT fuse" /proc/mounts; then  # after that, so that the rest can be looked at
-  for _ in $(seq 100); do kill -0 "$before" 2>/dev/null || break; sleep 0.1; done
+  for _ in $(seq 1200); do kill -0 "$before" 2>/dev/null || break; sleep 0.1; done
   p mount "$MNT" --cache "$cache" -o writeback_delay_ms=86400000
 fi
 
 say "a dead mount"
 pid=$(daemon_pid "$MNT")
 kill -KILL "$pid"
-for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+for _ in $(seq 1200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 watched_mount=
 watched=("$cache" "$T/backing")
 expect_error 8 . p status

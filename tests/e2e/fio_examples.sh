@@ -9,7 +9,7 @@ for job in "$examples"/*.fio; do
   say "$(basename "$job")"
   # fio has no option to shorten the runtime of a section, so a copy of the job is shortened.
   sed 's/^runtime=.*/runtime=3s/' "$job" >"$T/job.fio"
-  FILE=$MNT/dev timeout 120 fio --aux-path="$T" --output-format=json --output="$T/fio.json" "$T/job.fio" \
+  FILE=$MNT/dev timeout 300 fio --aux-path="$T" --output-format=json --output="$T/fio.json" "$T/job.fio" \
       >"$T/fio.out" 2>&1 || { cat "$T/fio.json" "$T/fio.out" >&2; fail "fio failed: $job"; }
   jq -e '[.jobs[] | .error == 0 and (.total_err // 0) == 0 and (.read.io_bytes + .write.io_bytes) > 0] | length > 0 and all' \
       "$T/fio.json" >/dev/null || { cat "$T/fio.json" >&2; fail "errors were counted, or nothing was done: $job"; }

@@ -82,14 +82,14 @@ killed_and_mounted() {  # COUNT [MOUNT ARGUMENTS...]
   local count=$1 pid; shift
   pid=$(daemon_pid "$MNT")
   [ -n "$pid" ] || fail "no daemon"
-  timeout 120 python3 "$T/writer.py" write "$MNT/dev" "$T/log" "$pid" "$count" || fail "the writer"
+  timeout 300 python3 "$T/writer.py" write "$MNT/dev" "$T/log" "$pid" "$count" || fail "the writer"
   gone "$pid"
   expect_exit 4 p mount "$MNT" --cache "$SHM/cache"  # over the dead mount
-  timeout 60 "$PCACHEFS" umount "$MNT"
+  timeout 300 "$PCACHEFS" umount "$MNT"
   if grep -q " $MNT fuse" /proc/mounts; then fail "the dead mount is still there"; fi
   p mount "$MNT" --cache "$SHM/cache" "$@"
   [ "$(stat_of dev state)" = '"running"' ] || fail "state $(stat_of dev state): $(stat_of dev detail)"
-  timeout 120 python3 "$T/writer.py" check "$MNT/dev" "$T/log" || fail "acknowledged writes are missing or wrong"
+  timeout 300 python3 "$T/writer.py" check "$MNT/dev" "$T/log" || fail "acknowledged writes are missing or wrong"
   [ "$(stat_of dev lost_bytes)" -eq 0 ] || fail "lost bytes"
   [ "$(stat_of dev checksum_errors)" -eq 0 ] || fail "checksum errors"
 }
@@ -102,7 +102,7 @@ round() {
   say "flushed, the backing alone has it"
   p flush dev
   cmp "$MNT/dev" "$T/backing"
-  timeout 120 python3 "$T/writer.py" check "$T/backing" "$T/log" || fail "the backing lacks something"
+  timeout 300 python3 "$T/writer.py" check "$T/backing" "$T/log" || fail "the backing lacks something"
 }
 
 options=(-o writeback_delay_ms=0)

@@ -79,23 +79,23 @@ for count in 100 400 900; do
   say "killed after $count files"
   pid=$(daemon_pid "$MNT")
   [ -n "$pid" ] || fail "no daemon"
-  timeout 120 python3 "$T/writer.py" "$T/fs" "$T/log.$seed" "$pid" "$count" $seed || fail "the writer"
+  timeout 300 python3 "$T/writer.py" "$T/fs" "$T/log.$seed" "$pid" "$count" $seed || fail "the writer"
   gone "$pid"
-  timeout 60 umount -l "$T/fs"
-  timeout 60 losetup -d "$LOOP"
-  timeout 60 umount -l "$MNT"
+  timeout 300 umount -l "$T/fs"
+  timeout 300 losetup -d "$LOOP"
+  timeout 300 umount -l "$MNT"
 
   p mount "$MNT" --cache "$SHM/cache"
   attach "$MNT/dev"
-  timeout 60 mount "$LOOP" "$T/fs"
-  timeout 60 python3 "$T/check.py" "$T/fs" "$T"/log.*.? || fail "fsynced files are missing or wrong"
-  timeout 60 umount "$T/fs"
-  timeout 60 e2fsck -fn "$LOOP" >"$T/out" 2>&1 || { cat "$T/out" >&2; fail "ext4 is damaged"; }
+  timeout 300 mount "$LOOP" "$T/fs"
+  timeout 300 python3 "$T/check.py" "$T/fs" "$T"/log.*.? || fail "fsynced files are missing or wrong"
+  timeout 300 umount "$T/fs"
+  timeout 300 e2fsck -fn "$LOOP" >"$T/out" 2>&1 || { cat "$T/out" >&2; fail "ext4 is damaged"; }
   mount "$LOOP" "$T/fs"
   rm -rf "$T/fs/$((seed - 1))"-*   # room for the next
   rm -f "$T/log.$((seed - 1))".?
 done
-timeout 60 umount "$T/fs"
+timeout 300 umount "$T/fs"
 detach "$LOOP"
 [ "$(stat_of dev lost_bytes)" -eq 0 ] || fail "lost bytes"
 [ "$(stat_of dev checksum_errors)" -eq 0 ] || fail "checksum errors"

@@ -21,7 +21,7 @@ cleanup() {
   for m in "${mounts[@]}"; do mounted_at "$m" && umount -l "$m"; done
   for l in "${loops[@]}"; do losetup -d "$l" 2>/dev/null; done
   for p in "${points[@]}"; do
-    timeout 60 "$PCACHEFS" umount "$p" >/dev/null 2>&1
+    timeout 300 "$PCACHEFS" umount "$p" >/dev/null 2>&1
     grep -q " $p fuse" /proc/mounts && umount -l "$p"
   done
   if [ $status -ne 0 ] && [ $status -ne 77 ]; then echo "FAILED with exit status $status: $0" >&2; fi
@@ -41,7 +41,7 @@ p() { "$PCACHEFS" "$@"; }
 expect_exit() {  # a function cannot run under timeout, so `p` becomes the executable here
   [ "$2" != p ] || set -- "$1" "$PCACHEFS" "${@:3}"
   local want=$1 got=0; shift
-  timeout 120 "$@" >"$T/out" 2>"$T/err" || got=$?
+  timeout 300 "$@" >"$T/out" 2>"$T/err" || got=$?
   if [ "$got" -ne "$want" ]; then
     echo "FAIL: exit status $got, expected $want: $*" >&2; cat "$T/out" "$T/err" >&2; exit 1
   fi
@@ -66,13 +66,13 @@ detach() { losetup -d "$1"; }
 # detach_and_wait LOOP [NAME]: detaching from MNT/NAME is up to the kernel where something still looks at the loop device.
 detach_and_wait() {
   detach "$1"
-  for _ in $(seq 300); do [ -n "$(losetup -j "$MNT/${2:-dev}" 2>/dev/null)" ] || return 0; sleep 0.1; done
+  for _ in $(seq 1200); do [ -n "$(losetup -j "$MNT/${2:-dev}" 2>/dev/null)" ] || return 0; sleep 0.1; done
   fail "$1 stays attached"
 }
 
 # gone PID: the daemon that was killed is gone when its cache can be opened, which is up to the kernel.
 gone() {
-  for _ in $(seq 300); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  for _ in $(seq 1200); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
   fail "the killed daemon lives on"
 }
 

@@ -30,7 +30,7 @@ take_down() {
   local pid; pid=$(daemon_pid "$MNT")
   [ -n "$pid" ] || fail "no daemon"
   "$@"
-  for _ in $(seq 300); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  for _ in $(seq 1200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   if kill -0 "$pid" 2>/dev/null; then fail "the daemon lives on after: $*"; fi
   if grep -q " $MNT fuse" /proc/mounts; then fail "the mount is still there after: $*"; fi
 }
