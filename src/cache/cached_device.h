@@ -176,6 +176,7 @@ class CachedDevice final : public LogicDev {
   StreamIndex::Found find_pinned(const Stream& stream, std::uint64_t block);
   void read_rest(ReadOp& op, std::uint64_t from);
   void start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count);
+  void read_block(ReadOp& op, std::uint64_t block);
   void fetched(Fetch& fetch, int error);
   void fill(Fetch& fetch);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -193,46 +194,60 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
                     },
                     raw});
   }
-  for (const std::uint64_t block : again) {
-    const std::uint64_t begin = std::max(op.offset, block * kBlockSize);
-    const std::uint64_t stop = std::min(op.offset + op.buffer.size(), (block + 1) * kBlockSize);
-    switch (read_cached(stream, block, begin % kBlockSize, op.buffer.subspan(begin - op.offset, stop - begin))) {
-      case Lookup::hit:
-        read_hits_.fetch_add(1, std::memory_order_relaxed);
-        break;
-      case Lookup::error:
-        op.fail(EIO);
-        break;
-      case Lookup::miss:
-        start_misses(op, block, 1);
-        break;
-    }
+  for (const std::uint64_t block : again) read_block(op, block);
+}
+
+// Serves one block of a request that found it missing before.
+void CachedDevice::read_block(ReadOp& op, std::uint64_t block) {
+  const std::uint64_t begin = std::max(op.offset, block * kBlockSize);
+  const std::uint64_t stop = std::min(op.offset + op.buffer.size(), (block + 1) * kBlockSize);
+  switch (
+      read_cached(stream_of(block), block, begin % kBlockSize, op.buffer.subspan(begin - op.offset, stop - begin))) {
+    case Lookup::hit:
+      read_hits_.fetch_add(1, std::memory_order_relaxed);
+      break;
+    case Lookup::error:
+      op.fail(EIO);
+      break;
+    case Lookup::miss:
+      start_misses(op, block, 1);
+      break;
   }
 }
 
+// A block that was overtaken may have been written back while the backing was read, and what was read of it may be part
+// old and part new: it is looked up again, and fetched again if it is not cached any more. That ends: for each further
+// turn the block has to be written, written back, flushed and evicted during one read of the backing.
 void CachedDevice::fetched(Fetch& fetch, int error) {
   if (error == 0) fill(fetch);
   std::vector<Fetch::Waiter> waiters;
+  std::bitset<kWindowBlocks> overtaken;
   {
     const std::lock_guard lock(fetch.stream.lock);
-    for (std::uint64_t block = fetch.first; block < fetch.first + fetch.count; ++block) {
-      const auto it = fetch.stream.fetches.find(block);
-      if (it != fetch.stream.fetches.end() && it->second == &fetch) fetch.stream.fetches.erase(it);
+    for (std::uint64_t i = 0; i < fetch.count; ++i) {
+      const auto it = fetch.stream.fetches.find(fetch.first + i);
+      if (it != fetch.stream.fetches.end() && it->second == &fetch) {
+        fetch.stream.fetches.erase(it);
+      } else {
+        overtaken.set(i);
+      }
     }
     waiters.swap(fetch.waiters);
   }
   const std::unique_ptr<Fetch> owned(&fetch);
-  count_out();  // from here on only the requests are touched
   for (const Fetch::Waiter& waiter : waiters) {
-    if (error != 0) {
-      waiter.op->fail(EIO);
-    } else {
-      for (std::uint64_t block = waiter.first; block < waiter.first + waiter.count; ++block) {
+    for (std::uint64_t block = waiter.first; block < waiter.first + waiter.count; ++block) {
+      if (overtaken.test(block - fetch.first)) {
+        read_block(*waiter.op, block);
+      } else if (error != 0) {
+        waiter.op->fail(EIO);
+      } else {
         waiter.op->take_block(block, fetch.buffer.data() + (block - fetch.first) * kBlockSize);
       }
     }
-    waiter.op->put();
   }
+  count_out();  // from here on only the requests are touched
+  for (const Fetch::Waiter& waiter : waiters) waiter.op->put();
 }
 
 // Keeps what was read, as far as there is space without waiting. Nothing here needs to be durable: a record whose

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/backoff_lock.h"
+#include "base/check.h"
 
 namespace pcache {
 namespace {
@@ -11,8 +12,8 @@ namespace {
 constexpr std::uint32_t kFirstBuckets = 16;
 constexpr std::uint32_t kBucketsPerSlot = 2;  // a chain's second slot is another cache line to wait for
 constexpr std::size_t kMostBuckets = 0xffffffff;
-// A lookup without the lock may wander through chains that are being changed; no chain is this long.
-constexpr int kMaxSteps = 4096;
+// A lookup without the lock that wanders through chains which are being changed notices after this many steps.
+constexpr std::uint64_t kStepsUnchecked = 4096;
 
 }  // namespace
 
@@ -28,16 +29,15 @@ SlotId StreamIndex::find(std::uint64_t block) const {
 }
 
 StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
-  for (;;) {
+  for (unsigned attempt = 0;;) {
     Found found;
     found.version = version_.load(std::memory_order_acquire);
     if (found.version % 2 != 0) {
-      cpu_pause();
+      back_off(attempt++, [this] { return version_.load(std::memory_order_relaxed) % 2 != 0; });
       continue;
     }
     SlotId slot = head(bucket_of(block));
-    int steps = 0;
-    while (slot != kNoSlot && ++steps < kMaxSteps) {
+    for (std::uint64_t steps = 1; slot != kNoSlot; ++steps) {
       const SlotKey key = slots_.key(slot);
       if (key.block == block && key.linked) {
         found.slot = slot;
@@ -46,6 +46,9 @@ StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
         break;
       }
       slot = slots_.next(slot);
+      if (steps % kStepsUnchecked != 0) continue;
+      if (!still_valid(found)) break;
+      PCACHE_CHECK(steps <= slots_.size(), "a chain of the index has more slots than there are");
     }
     if (still_valid(found)) return found;
   }

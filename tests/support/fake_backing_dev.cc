@@ -57,6 +57,7 @@ void FakeBackingDev::read(std::uint64_t offset, std::span<std::byte> buffer, Com
       error = outcome(failures_.reads, offset, buffer.size());
       if (error == 0) {
         std::memcpy(buffer.data(), image_->current.data() + offset, buffer.size());
+        if (on_read) on_read(offset, buffer);
       }
     }
     done(error);

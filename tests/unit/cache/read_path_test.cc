@@ -87,7 +87,7 @@ TEST(ReadPath, AMissThatOverlapsOneInFlightReadsOnlyTheRest) {
   EXPECT_EQ(rig.device().stats().read_fills, 6U) << "no block is filled twice";
 }
 
-TEST(ReadPath, AMissOvertakenByAWriteIsReturnedToItsReaderButNeverCached) {
+TEST(ReadPath, AMissOvertakenByAWriteReturnsTheWriteAndIsNeverCached) {
   EngineRig rig{RigShape()};
   const Bytes content = fill_backing(rig, 1);
   rig.backing().hold(true);
@@ -102,9 +102,9 @@ TEST(ReadPath, AMissOvertakenByAWriteIsReturnedToItsReaderButNeverCached) {
 
   ASSERT_TRUE(early_done.done);
   EXPECT_EQ(early_done.error, 0);
-  EXPECT_EQ(early, part(content, 0, early.size()));
   Bytes expected = part(content, 0, 3 * kBlockSize);
   put(expected, kBlockSize, blocks_of(1, 1, 2));
+  EXPECT_EQ(early, expected);
   ASSERT_TRUE(late_done.done);
   EXPECT_EQ(late_done.error, 0);
   EXPECT_EQ(late, expected);
@@ -114,8 +114,36 @@ TEST(ReadPath, AMissOvertakenByAWriteIsReturnedToItsReaderButNeverCached) {
   EXPECT_EQ(read_blocks(rig, 0, 3), expected);
 }
 
+// Makes the backing's next read one that overlapped a write: the first half of `block` is still `old`.
+void tear_next_read(EngineRig& rig, std::uint64_t block, const Bytes& old) {
+  rig.backing().on_read = [&rig, block, old](std::uint64_t offset, std::span<std::byte> found) {
+    std::copy_n(old.begin(), kBlockSize / 2, found.begin() + static_cast<std::ptrdiff_t>(block * kBlockSize - offset));
+    rig.backing().on_read = nullptr;
+  };
+}
+
+TEST(ReadPath, AMissDuringWhichItsBlockIsWrittenBackIsNotTorn) {
+  EngineRig rig{RigShape()};
+  const Bytes content = fill_backing(rig, 1);
+  rig.backing().hold(true);
+  Bytes early(3 * kBlockSize);
+  Outcome outcome;
+  rig.device().read(0, early, outcome.completion());
+  rig.backing().hold(false);
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  tear_next_read(rig, 1, part(content, kBlockSize, kBlockSize));
+  EXPECT_TRUE(rig.backing().release_one());
+  ASSERT_TRUE(outcome.done);
+  EXPECT_EQ(outcome.error, 0);
+  Bytes expected = part(content, 0, 3 * kBlockSize);
+  put(expected, kBlockSize, blocks_of(1, 1, 2));
+  EXPECT_EQ(early, expected);
+  EXPECT_EQ(rig.backing().counts().reads, 1U) << "the block is in the cache";
+}
+
 // Of the block that overtook, nothing is in the cache any more when the old content arrives.
-TEST(ReadPath, AMissOvertakenByAWriteIsNotCachedEvenWhenTheBlockWasEvictedSince) {
+TEST(ReadPath, AMissOvertakenByAWriteIsFetchedAgainWhenTheBlockWasEvictedSince) {
   EngineRig rig{RigShape()};
   const Bytes old = part(fill_backing(rig, 1), 0, kBlockSize);
   rig.backing().hold(true);
@@ -127,12 +155,13 @@ TEST(ReadPath, AMissOvertakenByAWriteIsNotCachedEvenWhenTheBlockWasEvictedSince)
   EXPECT_EQ(write_blocks(rig, 100, slots_per_segment(rig), 2), 0);
   EXPECT_EQ(rig.drain(), 0);
   EXPECT_TRUE(rig.device().reclaim_front(0));
-  put(rig.backing_image().current, 0, old);
+  tear_next_read(rig, 0, old);
   EXPECT_TRUE(rig.backing().release_one());
-  put(rig.backing_image().current, 0, blocks_of(0, 1, 2));
   EXPECT_TRUE(outcome.done);
-  EXPECT_EQ(early, old);
+  EXPECT_EQ(early, blocks_of(0, 1, 2));
+  EXPECT_EQ(rig.backing().counts().reads, 2U);
   EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 2));
+  EXPECT_EQ(rig.backing().counts().reads, 2U);
 }
 
 TEST(ReadPath, AReaderAfterAWriteDoesNotJoinTheMissThatTheWriteOvertook) {
@@ -151,11 +180,30 @@ TEST(ReadPath, AReaderAfterAWriteDoesNotJoinTheMissThatTheWriteOvertook) {
   EXPECT_TRUE(late_done.done) << "it reads the backing itself";
   EXPECT_EQ(late, blocks_of(0, 1, 2));
 
-  put(rig.backing_image().current, 0, old);
+  tear_next_read(rig, 0, old);
   rig.backing().release_all();
-  put(rig.backing_image().current, 0, blocks_of(0, 1, 2));
   ASSERT_TRUE(early_done.done);
+  EXPECT_EQ(early, blocks_of(0, 1, 2));
   EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 2));
+}
+
+TEST(ReadPath, ABackingErrorDoesNotConcernBlocksThatWereWrittenMeanwhile) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  rig.backing().hold(true);
+  Bytes early(kBlockSize), both(2 * kBlockSize);
+  Outcome early_done, both_done;
+  rig.device().read(0, early, early_done.completion());
+  rig.device().read(0, both, both_done.completion());
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  rig.backing().fail({.reads = 2});
+  rig.backing().hold(false);
+  rig.backing().release_all();
+  ASSERT_TRUE(early_done.done);
+  EXPECT_EQ(early_done.error, 0);
+  EXPECT_EQ(early, blocks_of(0, 1, 2));
+  ASSERT_TRUE(both_done.done);
+  EXPECT_EQ(both_done.error, EIO);
 }
 
 TEST(ReadPath, ABackingErrorGoesToTheWaitingReadersOnlyAndIsNotCached) {

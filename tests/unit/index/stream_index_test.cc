@@ -330,6 +330,22 @@ TEST_F(StreamIndexTest, FindsWithoutTheLockWhatTheIndexSays) {
   EXPECT_EQ(index_.find_unlocked(124).slot, kNoSlot);
 }
 
+// Whoever chooses the blocks can make all of them meet.
+TEST_F(StreamIndexTest, FindsInAChainOfAnyLength) {
+  constexpr std::uint32_t kCount = 9000;
+  constexpr std::uint32_t kMostBuckets = 2 * kSlots;
+  std::vector<std::uint64_t> blocks;
+  for (std::uint64_t run = 0; blocks.size() <= kCount; ++run) {
+    const std::uint32_t in_run = StreamIndex::bucket_of(run * 256, kMostBuckets) ^ 5;
+    if (in_run < 256) blocks.push_back(run * 256 + in_run);
+  }
+  for (SlotId slot = 0; slot < kCount; ++slot) put(slot, blocks[slot]);
+  for (const SlotId slot : {SlotId{0}, kCount / 2, kCount - 1}) {
+    EXPECT_EQ(index_.find_unlocked(blocks[slot]).slot, slot);
+  }
+  EXPECT_EQ(index_.find_unlocked(blocks[kCount]).slot, kNoSlot);
+}
+
 TEST_F(StreamIndexTest, AnswerIsValidUntilTheIndexChanges) {
   put(8, 123);
   const auto answer = [this] { return index_.find_unlocked(123); };
