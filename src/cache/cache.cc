@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/pause_point.h"
+
 namespace pcache {
 namespace {
 
@@ -25,10 +27,11 @@ Status Cache::check_ack(const CacheOptions& options, const PmemSpace& space) {
                                    to_string(space.granularity()) + ", where a write is durable anyway");
 }
 
-Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options) {
+Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options,
+                                           Clock clock) {
   if (Status status = check_cache_options(options); !status.ok()) return status;
   if (Status status = check_ack(options, cache_dev->space()); !status.ok()) return status;
-  std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options));
+  std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options, std::move(clock)));
   // A crash during a removal leaves segments of a device that is not recorded any more.
   const auto devices = cache->cache_dev_->devices();
   if (cache->cache_dev_->damaged_device_records() == 0 && !cache->cache_dev_->read_only()) {
@@ -43,9 +46,10 @@ Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, 
   return cache;
 }
 
-Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options)
+Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, Clock clock)
     : cache_dev_(std::move(cache_dev)),
       options_(options),
+      clock_(std::move(clock)),
       pool_(*cache_dev_),
       slots_(cache_dev_->geometry().slot_count()),
       page_media_(cache_dev_->space().granularity() == Granularity::page),
@@ -249,9 +253,11 @@ Status Cache::commit(const std::vector<CachedDevice*>& devices) {
   if (!commit_error_.ok()) return commit_error_;
   std::vector<std::uint64_t> closed;
   for (CachedDevice* device : devices) closed.push_back(device->close_epoch());
+  PCACHE_PAUSE_POINT("commit.closed");
   if (page_media_) {
     // All of the epochs is stored before the msync: who entered one holds a stream's lock until then.
     for (CachedDevice* device : devices) device->await_appends();
+    PCACHE_PAUSE_POINT("commit.appended");
     commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
     if (!commit_error_.ok()) return commit_error_;
   }

@@ -12,6 +12,7 @@
 
 #include "base/worker.h"
 #include "cache/cached_device.h"
+#include "cache/clock.h"
 #include "index/slot_table.h"
 #include "pcache/options.h"
 #include "pcache/stats.h"
@@ -28,7 +29,8 @@ class Cache {
 
   // Takes over an open cache device. Nothing is attached and nothing runs yet.
   // Errors: invalid (options out of range), failed (the medium).
-  static Result<std::unique_ptr<Cache>> open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options);
+  static Result<std::unique_ptr<Cache>> open(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options,
+                                             Clock clock = steady_ms);
   // Stops everything and closes the cache device in order.
   ~Cache();
 
@@ -60,6 +62,7 @@ class Cache {
 
   // --- For CachedDevice
 
+  std::uint64_t now_ms() const { return clock_(); }
   SegmentPool& pool() { return pool_; }
   SlotTable& slots() { return slots_; }
   Ack ack() const { return ack_; }
@@ -92,7 +95,7 @@ class Cache {
     Completion done;
   };
 
-  Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options);
+  Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, Clock clock);
   std::uint32_t streams_for_new_device() const;
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
   bool wake_writers();
@@ -103,6 +106,7 @@ class Cache {
 
   std::unique_ptr<CacheDev> cache_dev_;
   const CacheOptions options_;
+  const Clock clock_;
   SegmentPool pool_;
   SlotTable slots_;
   const bool page_media_;

@@ -4,8 +4,8 @@
 #include <cerrno>
 
 #include "base/crc32c.h"
+#include "base/pause_point.h"
 #include "cache/cache.h"
-#include "cache/clock.h"
 
 namespace pcache {
 namespace {
@@ -57,6 +57,7 @@ void CachedDevice::start() {
 
 void CachedDevice::stop() {
   if (stopped_.exchange(true)) return;
+  PCACHE_PAUSE_POINT("stop.begun");
   worker_.stop();
   cache_.fail_waiting(this);
   {
@@ -64,8 +65,13 @@ void CachedDevice::stop() {
     progress_.notify_all();
   }
   {
+    PCACHE_PAUSE_POINT("stop.idle");
     std::unique_lock lock(idle_mutex_);
-    idle_.wait(lock, [this] { return operations_.load() == 0; });
+    idle_.wait(lock, [this] {
+      if (operations_.load() == 0) return true;
+      PCACHE_PAUSE_POINT("stop.waits");
+      return false;
+    });
   }
   // Here and not by whoever drops the last reference: that may be a completion on the backing's own thread.
   const std::lock_guard step(writeback_mutex_);
@@ -75,6 +81,7 @@ void CachedDevice::stop() {
 // Against stop(): one of the two sees what the other did.
 bool CachedDevice::count_in() {
   operations_.fetch_add(1, std::memory_order_seq_cst);
+  PCACHE_PAUSE_POINT("operation.counted");
   if (!stopped_) return true;
   count_out();
   return false;
@@ -89,7 +96,7 @@ std::uint64_t CachedDevice::close_epoch() {
   const std::lock_guard lock(epoch_mutex_);
   const std::uint64_t open = epoch_.load(std::memory_order_relaxed);
   if (!epoch_used_.exchange(false, std::memory_order_acq_rel)) return open - 1;
-  closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : now_ms()});
+  closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : cache_.now_ms()});
   epoch_opened_ms_ = 0;
   epoch_blocks_.store(stored_bytes() / kBlockSize, std::memory_order_relaxed);
   epoch_.store(open + 1, std::memory_order_release);
@@ -102,7 +109,10 @@ void CachedDevice::refuse_writes(bool refuse) {
 }
 
 void CachedDevice::await_appends() {
-  for (const auto& stream : streams_) const std::lock_guard lock(stream->lock);
+  for (const auto& stream : streams_) {
+    PCACHE_PAUSE_POINT("appends.awaited");
+    const std::lock_guard lock(stream->lock);
+  }
 }
 
 bool CachedDevice::may_take_share(const WriteOp& op) {

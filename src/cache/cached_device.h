@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -69,6 +70,8 @@ class CachedDevice final : public LogicDev {
 
   // --- Background work, one step at a time (the worker of start() calls these too)
 
+  // Closes the open epoch or writes one back, if it is time for that. Returns how long there is nothing more to do.
+  std::chrono::milliseconds background_step();
   // Writes back one epoch if there is one to write. Returns whether it did; errors are counted and retried later.
   bool writeback_step();
   // Releases the oldest segment of `stream` if it is clean and not the head; hot blocks are appended again. Returns
@@ -214,9 +217,8 @@ class CachedDevice final : public LogicDev {
   Status backing_failure(int error, const char* what) const;
   Status mark_clean(const EpochContent& content, std::uint64_t epoch);
   bool mark_lost(SlotId slot, std::uint64_t block);
-  std::chrono::milliseconds background_step();
-  std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now_ms) const;
-  bool epoch_due(std::uint64_t now_ms);
+  std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const;
+  bool epoch_due(std::uint64_t now);
   void writeback_failed(const Status& why);
   std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
 

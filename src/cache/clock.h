@@ -3,11 +3,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 
 namespace pcache {
 
-// Milliseconds of a clock that never goes back. Never 0.
-inline std::uint64_t now_ms() {
+// Tells the time in milliseconds: never goes back, is never 0. Any thread may ask.
+using Clock = std::function<std::uint64_t()>;
+
+inline std::uint64_t steady_ms() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) + 1;
 }

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -19,6 +20,7 @@ void CachedDevice::discard(std::uint64_t offset, std::uint64_t length, Completio
   op->end = offset + length;
   op->discard = true;
   op->done = done;
+  PCACHE_PAUSE_POINT("discard.begun");
   if (!count_in()) return done(EIO);
   resume(std::move(op));
 }
@@ -42,6 +44,7 @@ CachedDevice::Progress CachedDevice::discard_blocks(WriteOp& op) {
     Stream& stream = *streams_[i];
     LogEntry entry{RecordType::zero, begin, end - begin, nullptr, 0};
     const std::uint64_t epoch = enter_epoch(stream);
+    PCACHE_PAUSE_POINT("discard.entered");
     bump(stream.stored_slots, 1);
     const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
     if (!lsn) return Progress::failed;

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/pause_point.h"
 #include "pcache/completion.h"
 
 namespace pcache {
@@ -22,6 +23,7 @@ class IoGroup {
 
   // Returns when at most `pending` operations are left: 0, or the first error there was.
   int wait(unsigned pending = 0) {
+    PCACHE_PAUSE_POINT("backing.wait");
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return pending_ <= pending; });
     return error_;

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "base/crc32c.h"
+#include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -53,6 +54,7 @@ void CachedDevice::start_read(std::uint64_t offset, std::span<std::byte> buffer,
         break;
     }
     read_hits_.fetch_add(hits, std::memory_order_relaxed);
+    PCACHE_PAUSE_POINT("read.missed");
     if (!count_in()) return done(EIO);
     auto* op = new ReadOp{offset, buffer, done};
     read_rest(*op, at);
@@ -97,6 +99,7 @@ StreamIndex::Found CachedDevice::find_pinned(const Stream& stream, std::uint64_t
   for (;;) {
     const StreamIndex::Found found = stream.index.find_unlocked(block);
     if (found.slot == kNoSlot || found.key.type == SlotType::lost) return found;
+    PCACHE_PAUSE_POINT("read.found");
     pool.pin(found.slot / slots_per_segment);
     if (stream.index.still_valid(found)) return found;
     pool.unpin(found.slot / slots_per_segment);
@@ -109,6 +112,7 @@ CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t blo
     const StreamIndex::Found found = find_pinned(stream, block);
     if (found.slot == kNoSlot) return Lookup::miss;
     if (found.key.type == SlotType::lost) return Lookup::error;
+    PCACHE_PAUSE_POINT("read.pinned");
     bool intact;
     if (out.size() == kBlockSize) {
       intact = read_cell(found.slot, found.value, out.data());
@@ -180,6 +184,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
       read_misses_.fetch_add(fetch->count, std::memory_order_relaxed);
     }
   }
+  PCACHE_PAUSE_POINT("miss.registered");
   for (auto& fetch : fetches) {
     fetch->buffer = AlignedBuffer(fetch->count * kBlockSize);
     const std::uint64_t begin = fetch->first * kBlockSize;
@@ -219,7 +224,9 @@ void CachedDevice::read_block(ReadOp& op, std::uint64_t block) {
 // old and part new: it is looked up again, and fetched again if it is not cached any more. That ends: for each further
 // turn the block has to be written, written back, flushed and evicted during one read of the backing.
 void CachedDevice::fetched(Fetch& fetch, int error) {
+  PCACHE_PAUSE_POINT("fetch.arrived");
   if (error == 0) fill(fetch);
+  PCACHE_PAUSE_POINT("fetch.filled");
   std::vector<Fetch::Waiter> waiters;
   std::bitset<kWindowBlocks> overtaken;
   {
@@ -235,6 +242,7 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
     waiters.swap(fetch.waiters);
   }
   const std::unique_ptr<Fetch> owned(&fetch);
+  PCACHE_PAUSE_POINT("fetch.taken");
   for (const Fetch::Waiter& waiter : waiters) {
     for (std::uint64_t block = waiter.first; block < waiter.first + waiter.count; ++block) {
       if (overtaken.test(block - fetch.first)) {

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -42,6 +43,7 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
     front = stream.log.segments().front();
     if (stream.first_dirty_lsn() < stream.log.end_lsn(front)) return false;
   }
+  PCACHE_PAUSE_POINT("reclaim.chosen");
   const SlotId first = front.id * slots_per_segment;
   std::uint32_t relocations_left = slots_per_segment / 2;  // or a cache that is all hot would never get a segment free
   for (std::uint32_t done = 0; done < slots_per_segment; done += kSlotsPerLock) {
@@ -63,7 +65,11 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
   }
   // No slot of the segment is in the index any more. Readers that found one before hold a pin (I5).
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  while (cache_.pool().pinned(front.id)) std::this_thread::yield();
+  while (cache_.pool().pinned(front.id)) {
+    PCACHE_PAUSE_POINT("reclaim.pinned");
+    std::this_thread::yield();
+  }
+  PCACHE_PAUSE_POINT("reclaim.unpinned");
 
   const std::lock_guard lock(stream.lock);
   for (SlotId slot = first; slot < first + slots_per_segment; ++slot) {

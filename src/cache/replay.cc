@@ -6,7 +6,6 @@
 
 #include "cache/cache.h"
 #include "cache/cached_device.h"
-#include "cache/clock.h"
 
 namespace pcache {
 
@@ -112,7 +111,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
   }
 
   const std::lock_guard lock(epoch_mutex_);
-  for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, now_ms()});
+  for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, cache_.now_ms()});
   epoch_ = newest + 1;
   durable_epoch_ = newest;
   clean_epoch_ = newest_clean_epoch();

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "absl/container/inlined_vector.h"
+#include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -26,6 +27,7 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
     case Progress::failed:
       return done(EIO);
     default:
+      PCACHE_PAUSE_POINT("write.waits");
       if (!count_in()) {
         forget_part(op);
         return done(EIO);
@@ -116,9 +118,11 @@ CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t blo
   if (!stream.log.stage({entries.data(), count})) return Progress::failed;
   for (std::uint64_t i = 0; i < count; ++i) stream.index.prefetch_slot(block + i);
   const std::uint64_t epoch = enter_epoch(stream);
+  PCACHE_PAUSE_POINT("write.entered");
   bump(stream.stored_slots, count);
   const auto lsn = stream.log.commit({entries.data(), count}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;
+  PCACHE_PAUSE_POINT("write.stored");
   for (std::uint64_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], true);
   count_written(stream, op, count * kBlockSize);
   op.offset += count * kBlockSize;
@@ -146,6 +150,7 @@ CachedDevice::Progress CachedDevice::write_part(WriteOp& op) {
   }
   LogEntry entry{RecordType::write, block, 1, whole.data()};
   const std::uint64_t epoch = enter_epoch(stream);
+  PCACHE_PAUSE_POINT("part.entered");
   bump(stream.stored_slots, 1);
   const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;

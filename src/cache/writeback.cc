@@ -7,9 +7,9 @@
 #include <mutex>
 
 #include "base/crc32c.h"
+#include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
-#include "cache/clock.h"
 #include "cache/io_group.h"
 
 namespace pcache {
@@ -95,7 +95,9 @@ bool CachedDevice::writeback_step() {
     if (closed_.empty() || closed_.front().epoch > durable_epoch_) return false;
     epoch = closed_.front().epoch;
   }
+  PCACHE_PAUSE_POINT("writeback.begun");
   const EpochContent content = collect(epoch);
+  PCACHE_PAUSE_POINT("writeback.collected");
   Status status = write_epoch(content);
   if (status.ok()) status = mark_clean(content, epoch);
   if (!status.ok()) {
@@ -130,7 +132,7 @@ void CachedDevice::writeback_failed(const Status& why) {
     const std::lock_guard lock(progress_mutex_);
     failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
     ++failures_;
-    failed_ms_ = now_ms();
+    failed_ms_ = cache_.now_ms();
     trouble_ = why.message();
     progress_.notify_all();
   }
@@ -141,6 +143,7 @@ Status CachedDevice::write_epoch(const EpochContent& content) {
   if (const int error = write_zeroes(content); error != 0) return backing_failure(error, "zero a range");
   if (Status status = write_blocks_back(content); !status.ok()) return status;
   IoGroup flush;
+  PCACHE_PAUSE_POINT("writeback.written");
   backing_->flush(flush.start());
   const int error = flush.wait();
   if (error == 0) return Status();
@@ -204,6 +207,7 @@ Status CachedDevice::write_blocks_back(const EpochContent& content) {
   const std::size_t max_blocks = staging_.front().size() / kBlockSize;
   for (std::size_t i = 0; i < content.blocks.size();) {
     Run* run = nullptr;
+    PCACHE_PAUSE_POINT("writeback.buffer");
     {
       std::unique_lock lock(mutex);
       freed.wait(lock, [&] { return !idle.empty(); });
@@ -278,6 +282,7 @@ bool CachedDevice::mark_lost(SlotId slot, std::uint64_t block) {
 
 Status CachedDevice::mark_clean(const EpochContent& content, std::uint64_t epoch) {
   if (Status status = cache_.cache_dev().set_clean_epoch(place_, epoch); !status.ok()) return status;
+  PCACHE_PAUSE_POINT("writeback.tail");
   SlotTable& slots = cache_.slots();
   constexpr std::size_t kBlocksPerLock = 256;
   // Blocks of one window are together, so that few locks are taken.
@@ -322,7 +327,7 @@ bool CachedDevice::epoch_due(std::uint64_t now) {
 }
 
 std::chrono::milliseconds CachedDevice::background_step() {
-  const std::uint64_t now = now_ms();
+  const std::uint64_t now = cache_.now_ms();
   const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
   const bool draining = drain_epoch_ > clean_epoch_;
   if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;

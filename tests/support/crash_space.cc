@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/units.h"
 
@@ -36,8 +37,11 @@ void CrashImage::roll_back() {
   saved_.clear();
 }
 
-CrashSpace::CrashSpace(CrashImage& image, Granularity granularity)
-    : image_(image), granularity_(granularity), unit_(granularity == Granularity::page ? kBlockSize : kLine) {}
+CrashSpace::CrashSpace(CrashImage& image, Granularity granularity, PendingUnits pending)
+    : image_(image),
+      granularity_(granularity),
+      unit_(granularity == Granularity::page ? kBlockSize : kLine),
+      pending_(std::move(pending)) {}
 
 bool CrashSpace::write(std::size_t offset, const void* source, std::size_t length) {
   const std::size_t end = align_up(offset + length, unit_);

@@ -54,8 +54,10 @@ class CrashSpace final : public PmemSpace {
     std::vector<std::byte> content;
   };
 
-  // `image` outlives the space.
-  CrashSpace(CrashImage& image, Granularity granularity);
+  using PendingUnits = std::map<std::size_t, Pending>;  // by offset
+
+  // `image` outlives the space. `pending`: what a process that died had stored there, and the kernel still has.
+  CrashSpace(CrashImage& image, Granularity granularity, PendingUnits pending = {});
 
   std::size_t size() const override { return image_.size(); }
   Granularity granularity() const override { return granularity_; }
@@ -75,7 +77,7 @@ class CrashSpace final : public PmemSpace {
 
   const CrashImage& image() const { return image_; }
   std::size_t unit() const { return unit_; }
-  const std::map<std::size_t, Pending>& pending() const { return pending_; }
+  const PendingUnits& pending() const { return pending_; }
 
   // States that a cut now may leave of the pending units, in the order of their offsets.
   std::vector<Patch> lose_all() const;
@@ -91,7 +93,7 @@ class CrashSpace final : public PmemSpace {
   const Granularity granularity_;
   const std::size_t unit_;
   const std::string path_ = "crash";
-  std::map<std::size_t, Pending> pending_;  // by offset
+  PendingUnits pending_;
 };
 
 }  // namespace pcache
