@@ -13,7 +13,9 @@
 #include <cstring>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "base/units.h"
+#include "mount/request_form.h"
 
 namespace pcache {
 namespace {
@@ -205,9 +207,7 @@ fuse_lowlevel_ops operations() {
 
 }  // namespace
 
-Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, const FuseOptions& fuse_options,
-                                                    DeviceManager& manager) {
-  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+Status FuseMount::begin_session(const FuseOptions& fuse_options, DeviceManager& manager) {
   std::string program = "pcachefs";
   std::string flag = "-o";
   std::string options = "fsname=pcachefs,subtype=pcachefs,default_permissions";
@@ -215,24 +215,44 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
   char* argv[] = {program.data(), flag.data(), options.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, argv);
   const fuse_lowlevel_ops ops = operations();
-  mount->session_ = fuse_session_new(&args, &ops, sizeof ops, &manager);
+  session_ = fuse_session_new(&args, &ops, sizeof ops, &manager);
   fuse_opt_free_args(&args);
-  if (mount->session_ == nullptr) return Status(Errc::failed, "cannot set up a FUSE session");
+  return session_ != nullptr ? Status() : Status(Errc::failed, "cannot set up a FUSE session");
+}
+
+// Gives libfuse our own reading and writing; `fd` becomes the session's, which closes it.
+Status FuseMount::answer_through(int fd) {
+  fuse_custom_io io{};
+  io.writev = answer_request;
+  io.read = read_nothing;
+  if (fuse_session_custom_io(session_, &io, fd) == 0) return Status();
+  return Status(Errc::failed, "cannot set up the answers of a FUSE session");
+}
+
+Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, const FuseOptions& options,
+                                                    DeviceManager& manager) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+  if (Status status = mount->begin_session(options, manager); !status.ok()) return status;
   if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {
     return Status(errno == EPERM || errno == EACCES ? Errc::permission : Errc::failed,
                   "cannot mount at " + mount_point + ": " + std::strerror(errno));
   }
   mount->mounted_ = true;
   const int fd = fuse_session_fd(mount->session_);
-  fuse_custom_io io{};
-  io.writev = answer_request;
-  io.read = read_nothing;
-  if (fuse_session_custom_io(mount->session_, &io, fd) != 0) {
-    return Status(Errc::failed, "cannot set up the answers of a FUSE session");
-  }
-  auto transport = Transport::open(fd, fuse_options.seats, *mount);
+  if (Status status = mount->answer_through(fd); !status.ok()) return status;
+  auto transport = Transport::open(fd, options.seats, *mount);
   if (!transport) return transport.status();
   mount->transport_ = std::move(*transport);
+  return mount;
+}
+
+Result<std::unique_ptr<FuseMount>> FuseMount::without_kernel(DeviceManager& manager) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+  if (Status status = mount->begin_session({}, manager); !status.ok()) return status;
+  UniqueFd nothing(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!nothing) return Status::from_errno(errno, "cannot open /dev/null");
+  if (Status status = mount->answer_through(nothing.get()); !status.ok()) return status;
+  nothing.release();
   return mount;
 }
 
@@ -244,14 +264,16 @@ FuseMount::~FuseMount() {
 
 void FuseMount::serve(std::unique_ptr<Request> request) {
   if (data_path_.handle(request)) return;
-  if (request->header().opcode == FUSE_INTERRUPT) {
-    request->reply(ENOSYS);  // nothing here can be interrupted; the kernel need not ask again
-  } else {
+  const RequestForm form = form_of(*request);
+  if (form == RequestForm::whole) {
     fuse_buf buffer{};
     buffer.mem = request->space().data();
     buffer.size = request->length();
     answer_fd = request->fd();
     fuse_session_process_buf(session_, &buffer);
+  } else if (!goes_unanswered(request->header().opcode)) {
+    // Of FUSE_INTERRUPT too the kernel need not ask again: nothing here can be interrupted.
+    request->reply(form == RequestForm::malformed ? EINVAL : ENOSYS);
   }
   RequestPool::give_back(std::move(request));
 }

@@ -20,13 +20,20 @@ struct FuseOptions {
 
 // A mounted filesystem over the logical devices of a manager. No state hangs on file handles, inode numbers are the
 // logical devices' own, and every request may be executed twice.
-class FuseMount : private Transport::Server {
+class FuseMount : public Transport::Server {
  public:
   // Mounts at `mount_point`; requests are served from start() on. `manager` outlives the mount.
   // Errors: permission, failed.
   static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, const FuseOptions& options,
                                                   DeviceManager& manager);
+  // The same without a kernel: serves the requests that it is given, and has no mount to start or to stop.
+  static Result<std::unique_ptr<FuseMount>> without_kernel(DeviceManager& manager);
   ~FuseMount() override;
+
+  // --- Transport::Server. Fields of a request are checked, as if anybody could have written it.
+  bool arrived(Request& request) override { return data_path_.admit(request); }
+  void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
+  void serve(std::unique_ptr<Request> request) override;
 
   void start() { transport_->start(); }
   // Readable once the kernel has unmounted it.
@@ -38,9 +45,8 @@ class FuseMount : private Transport::Server {
 
  private:
   explicit FuseMount(DeviceManager& manager) : data_path_(manager) {}
-  bool arrived(Request& request) override { return data_path_.admit(request); }
-  void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
-  void serve(std::unique_ptr<Request> request) override;
+  Status begin_session(const FuseOptions& options, DeviceManager& manager);
+  Status answer_through(int fd);
 
   DataPath data_path_;
   fuse_session* session_ = nullptr;

@@ -1,22 +1,36 @@
 #include "control/protocol.h"
 
+#include <optional>
+
 namespace pcache {
 
 using nlohmann::json;
 
-Result<ControlRequest> parse_request(const std::string& line) {
-  // A value is copied by recursion: what is nested too deeply would end the daemon's stack.
+namespace {
+
+// The value that `line` is, discarded() where it is none, or nothing where it is nested deeper than kMaxDepth: a value
+// is copied by recursion, and what is nested too deeply would end the stack.
+std::optional<json> parse_shallow(const std::string& line) {
   bool too_deep = false;
-  const json message = json::parse(
+  json value = json::parse(
       line,
       [&too_deep](int depth, json::parse_event_t, const json&) {
         too_deep = too_deep || depth > kMaxDepth;
         return !too_deep;
       },
       false);
-  if (too_deep) {
+  if (too_deep) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+Result<ControlRequest> parse_request(const std::string& line) {
+  const std::optional<json> parsed = parse_shallow(line);
+  if (!parsed) {
     return Status(Errc::invalid, "the request is nested deeper than " + std::to_string(kMaxDepth) + " levels");
   }
+  const json& message = *parsed;
   if (!message.is_object()) return Status(Errc::invalid, "the request is not a JSON object");
   const auto command = message.find("command");
   if (command == message.end() || !command->is_string()) {
@@ -44,7 +58,7 @@ std::string format_reply(const Result<json>& result) {
 }
 
 Result<json> parse_reply(const std::string& line) {
-  const json reply = json::parse(line, nullptr, false);
+  const json reply = parse_shallow(line).value_or(json());
   const auto text = [&reply](const char* key) {
     const auto it = reply.find(key);
     return it != reply.end() && it->is_string() ? it->get<std::string>() : std::string();

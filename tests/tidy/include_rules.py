@@ -11,6 +11,7 @@ The rules:
 - pmem/ and io/ are included by device alone, which puts the engine together, and by their own unit tests.
 - A third-party header is included only where LIBS (for tests: the CMake file) names its library, never in public ones.
 - src/cli/main.cc, which is in no layer, includes what its executable is linked from.
+- A fuzz target includes every layer but pmem and io, tests/support, and the libraries of tests/fuzz/CMakeLists.txt.
 - A unit test includes what its layer may, what the unit tests of those layers share, and tests/support.
 - Examples include public headers only.
 - Includes start at src/, include/ or the root of the tree. Headers of this tree stand in quotes.
@@ -147,6 +148,9 @@ class Tree:
         if parts[:2] == ("tests", "bench"):
             extra = self.libraries_in("tests/bench/CMakeLists.txt")
             return "a benchmark", {"tests/support", "tests/bench"}, engine - DEVICE_SEAMS, extra
+        if parts[:2] == ("tests", "fuzz"):
+            extra = self.libraries_in("tests/fuzz/CMakeLists.txt")
+            return "a fuzz target", {"tests/support", "tests/fuzz"}, self.layers.keys() - DEVICE_SEAMS, extra
         if parts[0] == "tests":
             folder = "/".join(parts[:-1])
             extra = self.libraries_in(f"tests/{parts[1]}/{parts[1]}.cmake")
@@ -250,6 +254,10 @@ def self_test():
         "examples/embed.cc": '#include "pcache/engine.h"\n#include <vector>\n',
         "tests/support/rig.h": '#include "cache/cache.h"\n',
         "tests/model/model_test.cc": '#include "tests/support/rig.h"\n#include <gtest/gtest.h>\n',
+        "tests/fuzz/CMakeLists.txt": "pcache_fuzz_target(words 100 pcache_cli nlohmann_json::nlohmann_json)",
+        "tests/fuzz/target.h": "#include <cstdint>\n",
+        "tests/fuzz/words.cc":
+            '#include "cli/cli.h"\n#include "cache/cache.h"\n#include "tests/fuzz/target.h"\n#include <nlohmann/json.hpp>\n',
         "tests/unit/base/units_test.cc": '#include "base/units.h"\n#include <gtest/gtest.h>\n',
         "tests/mounted/mounted.cmake": "target_link_libraries(recorder PRIVATE PkgConfig::FUSE3)\n",
         "tests/mounted/recorder.cc": "#include <fuse.h>\n",
@@ -268,6 +276,10 @@ def self_test():
         ("a seam outside device", {"src/cache/bad.cc": '#include "io/ring.h"\n'},
          "layer cache may not include io/ring.h"),
         ("a seam in a test", {"tests/support/bad.h": '#include "pmem/space.h"\n'}, "may not include pmem/space.h"),
+        ("a seam in a fuzz target", {"tests/fuzz/bad.cc": '#include "io/ring.h"\n'},
+         "a fuzz target may not include io/ring.h"),
+        ("a third-party header in a fuzz target without its library", {"tests/fuzz/bad.cc": "#include <isa-l/crc.h>\n"},
+         "a fuzz target may not include isa-l/crc.h"),
         ("a seam in the table", {"CMakeLists.txt": table.replace("cache DEPENDS base", "cache DEPENDS io base")},
          "layer cache depends on io; only device may"),
         ("the engine in a front end", {"mount/bad.cc": '#include "device/x.h"\n', "src/device/x.h": ""},

@@ -43,6 +43,13 @@ TEST(Protocol, RefusesDeepNestingWithoutRecursion) {
   EXPECT_TRUE(parse_request(R"({"command":"ping","args":{"a":[[[1]]]}})").ok());
 }
 
+TEST(Protocol, ADeeplyNestedReplyIsAFailure) {
+  const std::size_t depth = 1'000'000;  // a reply may have 16 MiB
+  const auto reply = parse_reply(R"({"ok":true,"result":)" + std::string(depth, '[') + std::string(depth, ']') + "}");
+  ASSERT_FALSE(reply.ok());
+  EXPECT_EQ(reply.status().code(), Errc::failed);
+}
+
 TEST(Protocol, ReplyCarriesTheResult) {
   const auto reply = parse_reply(format_reply(json{{"a", 1}}));
   ASSERT_TRUE(reply.ok());

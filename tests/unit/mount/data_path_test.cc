@@ -12,76 +12,13 @@
 
 #include "base/unique_fd.h"
 #include "mount/request_pool.h"
+#include "tests/support/memory_dev.h"
 
 namespace pcache {
 namespace {
 
-constexpr std::uint64_t kSize = 64 << 10;
-constexpr std::uint64_t kInode = 7;
-
-// Memory that is read and written at once, and remembers flushes.
-class MemoryDev : public LogicDev {
- public:
-  const std::string& name() const override { return name_; }
-  std::uint64_t size_bytes() const override { return kSize; }
-  std::uint64_t inode() const override { return kInode; }
-  void expect(Access access, std::span<const std::uint64_t> offsets) const override {
-    expected.push_back({access, {offsets.begin(), offsets.end()}});
-  }
-  bool waits_for_medium() const override { return waits; }
-  void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override {
-    if (offset + buffer.size() > kSize) return done(EINVAL);
-    std::memcpy(buffer.data(), content.data() + offset, buffer.size());
-    done(error);
-  }
-  void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override {
-    if (offset + data.size() > kSize) return done(EINVAL);
-    std::memcpy(content.data() + offset, data.data(), data.size());
-    done(error);
-  }
-  void flush(Completion done) override {
-    ++flushes;
-    done(flush_error);
-  }
-  void discard(std::uint64_t offset, std::uint64_t length, Completion done) override {
-    if (offset + length > kSize) return done(EINVAL);
-    std::memset(content.data() + offset, 0, length);
-    done(error);
-  }
-  int drain(std::uint64_t) override { return 0; }
-  LogicDevStats stats() const override { return {}; }
-
-  std::vector<std::byte> content = std::vector<std::byte>(kSize, std::byte{1});
-  int flushes = 0;
-  int error = 0;
-  int flush_error = 0;
-  bool waits = false;
-  struct Expected {
-    Access access;
-    std::vector<std::uint64_t> offsets;
-  };
-  mutable std::vector<Expected> expected;
-
- private:
-  std::string name_ = "memory";
-};
-
-class OneDevice : public DeviceManager {
- public:
-  Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
-  Status add(const std::string&, const std::string&, const AddOptions&) override { return Status(); }
-  Status flush(const std::string&) override { return Status(); }
-  Status remove(const std::string&) override { return Status(); }
-  std::shared_ptr<LogicDev> find(const std::string&) const override { return device; }
-  std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override {
-    return inode == kInode ? device : nullptr;
-  }
-  std::vector<std::shared_ptr<LogicDev>> list() const override { return {device}; }
-  StatusReport status() const override { return {}; }
-  void exclude_filesystem(std::uint64_t) override {}
-
-  std::shared_ptr<MemoryDev> device = std::make_shared<MemoryDev>();
-};
+constexpr std::uint64_t kSize = MemoryDev::kSize;
+constexpr std::uint64_t kInode = MemoryDev::kInode;
 
 // The kernel's side is the other end of a socket that keeps messages apart.
 class DataPathTest : public testing::Test {
