@@ -29,6 +29,7 @@ enum class DamageKind {
   clean_data,  // cached blocks that the backing device has too
   dirty_data,  // blocks that nothing else has
   lost_data,   // dirty blocks that were found unreadable before, and are recorded as lost
+  backing,     // what only the backing device has, and cannot be read from there
 };
 
 // The lower-case word used in text and JSON.
@@ -73,6 +74,32 @@ struct CheckReport {
 // Errors: not_found, busy (in use), permission, integrity (not a cache device, both copies of the superblock damaged,
 // or truncated), invalid (a newer version, or no file), failed.
 Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report);
+
+struct SalvageOptions {
+  std::string image;  // the file to make; must not exist
+  // Where the backing device is now, or a copy of it; empty: where it was when the logical device was last up.
+  std::string backing;
+};
+
+struct SalvageReport {
+  std::uint64_t size_bytes = 0;
+  std::string backing;              // path; empty: there was none
+  std::string backing_detail;       // why there was none
+  std::uint64_t dirty_bytes = 0;    // got from the cache, newer than what the backing has
+  std::uint64_t missing_bytes = 0;  // known to be missing; they are zeroes in the image
+  std::uint64_t damages = 0;        // how often `report` was called
+};
+
+// Makes a file of what the logical device `name` on the cache device at `path` would read as: its backing with all
+// dirty data, whatever state the logical device is in. Calls `report` with everything that could not be got, or of
+// which it is not known whether it was: bytes that are missing are zeroes in the image, and what may be older than it
+// should be
+// (`certain` is false) is the newest that was found. Without the backing the image has what is cached. Where an error
+// is returned no file is left. Errors: as check_cache_dev(), and not_found (no such logical device, no `backing`), busy
+// (the image exists), invalid
+// (`backing` is of another size), no_space, failed (the image cannot be written).
+Result<SalvageReport> salvage_logic_dev(const std::string& path, const std::string& name, const SalvageOptions& options,
+                                        const std::function<void(const Damage&)>& report);
 
 // --- What is stored, as it is stored; docs/on_media_format.md says what the fields mean
 

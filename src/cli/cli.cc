@@ -156,6 +156,18 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   dump->add_option("CACHE", cache_path, "The cache device")->required();
   dump->add_flag("--json", as_json, "As a JSON object");
 
+  SalvageOptions salvage_options;
+  CLI::App* salvage =
+      app.add_subcommand("salvage",
+                         "Make a file of what a logical device holds, from a cache device that is not mounted, as far "
+                         "as it can be read; changes neither cache nor backing\n\n"
+                         "Example: pcachefs salvage /dev/shm/cache db -o /var/tmp/db.img");
+  salvage->add_option("CACHE", cache_path, "The cache device")->required();
+  salvage->add_option("NAME", name, "The logical device")->required();
+  salvage->add_option("-o,--output", salvage_options.image, "The file to make")->type_name("IMAGE")->required();
+  salvage->add_option("--backing", salvage_options.backing, "Where the backing device is; default: where it was")
+      ->type_name("PATH");
+
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
   // Named before CLI11 sees it: without a subcommand it would only say that one is required.
@@ -202,6 +214,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   }
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);
+  if (salvage->parsed()) return run_salvage(actions, cache_path, name, salvage_options);
   return version->parsed() ? print(std::string("pcachefs ") + kVersion + "\n") : 0;
 }
 

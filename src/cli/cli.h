@@ -27,6 +27,9 @@ struct CliActions {
   std::function<Status(const MountArgs& args)> mount;
   std::function<Result<CheckReport>(const std::string& path, const std::function<void(const Damage&)>& report)> check;
   std::function<Status(const std::string& path, const DumpVisitor& visitor)> dump;
+  std::function<Result<SalvageReport>(const std::string& path, const std::string& name, const SalvageOptions& options,
+                                      const std::function<void(const Damage&)>& report)>
+      salvage;
 };
 
 // Runs the command line and returns the exit code of pcache/status.h. Results go to standard output, one line of error

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 
+#include "base/size_text.h"
 #include "cli/inspect_json.h"
 #include "cli/inspect_text.h"
 #include "cli/output.h"
@@ -79,6 +80,18 @@ int run_dump(const CliActions& actions, const std::string& cache, bool as_json) 
     json.end();
   }
   return print("");
+}
+
+int run_salvage(const CliActions& actions, const std::string& cache, const std::string& name,
+                const SalvageOptions& options) {
+  const auto found = actions.salvage(cache, name, options,
+                                     [](const Damage& damage) { std::fputs(damage_text(damage).c_str(), stdout); });
+  if (!found) return report(found.status());
+  if (const int code = print(salvage_text(*found, name, options)); code != 0) return code;
+  if (found->damages == 0) return 0;
+  return report(Status(Errc::integrity, "image " + options.image + " lacks " + format_size(found->missing_bytes) +
+                                            " of logical device " + name + ", or may be older than it should be in " +
+                                            std::to_string(found->damages) + " places that are named above"));
 }
 
 }  // namespace pcache

@@ -13,4 +13,8 @@ int run_check(const CliActions& actions, const std::string& cache, bool as_json)
 // Prints everything that is stored, but for the cells.
 int run_dump(const CliActions& actions, const std::string& cache, bool as_json);
 
+// 0 when the image has everything, 6 when something is missing or may be.
+int run_salvage(const CliActions& actions, const std::string& cache, const std::string& name,
+                const SalvageOptions& options);
+
 }  // namespace pcache

@@ -59,6 +59,20 @@ std::string check_text(const CheckReport& report) {
   return out.str();
 }
 
+std::string salvage_text(const SalvageReport& report, const std::string& name, const SalvageOptions& options) {
+  std::ostringstream out;
+  out << "image " << printable(options.image) << "  " << format_size(report.size_bytes) << " of logical device "
+      << printable(name) << "\n";
+  if (report.backing.empty()) {
+    out << "  without its backing device: " << printable(report.backing_detail) << "\n";
+  } else {
+    out << "  backing " << printable(report.backing) << "\n";
+  }
+  out << "  " << format_size(report.dirty_bytes) << " that only the cache had, " << format_size(report.missing_bytes)
+      << " missing\n";
+  return out.str();
+}
+
 std::string dump_text(const DumpedSuperblock& s) {
   std::ostringstream out;
   out << "superblock  " << printable(s.path) << "\n"

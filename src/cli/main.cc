@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
       },
       pcache::check_cache_dev,
       pcache::dump_cache_dev,
+      pcache::salvage_logic_dev,
   };
   return pcache::run_cli(argc, argv, actions);
 }

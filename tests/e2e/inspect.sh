@@ -67,6 +67,8 @@ cp "$MNT/dev" "$T/expected"
 say "a cache device in use is busy"
 expect_exit 4 p check "$SHM/cache"
 expect_exit 4 p dump "$SHM/cache"
+expect_exit 4 p salvage "$SHM/cache" dev -o "$T/image"
+[ ! -e "$T/image" ] || fail "a refused command left an image"
 p umount "$MNT"
 
 say "a sound one has no damage"
@@ -113,6 +115,54 @@ expect_exit 0 p dump "$SHM/cache"
 grep -q "write block 300 " "$T/out" && grep -q "DAMAGED.*block 302 " "$T/out" || fail "the dump is wrong: $(cat "$T/out")"
 unchanged
 damaged 4136 $((record + 52))
+
+# salvage CODE [ARGUMENT...]: salvage of dev ends with the code; the image is $T/image.
+salvage() {
+  local code=$1
+  shift
+  rm -f "$T/image"
+  unchanged
+  expect_exit "$code" p salvage "$SHM/cache" dev -o "$T/image" "$@"
+  unchanged
+}
+range() { dd if="$1" bs=4096 skip="$2" count="$3" status=none | sha256sum; }
+
+say "salvage makes an image of what the mount read"
+salvage 0
+cmp "$T/image" "$T/expected"
+expect_exit 4 p salvage "$SHM/cache" dev -o "$T/image"
+cmp "$T/image" "$T/expected"
+expect_exit 3 p salvage "$SHM/cache" nodev -o "$T/image2"
+[ ! -e "$T/image2" ] || fail "a refused command left an image"
+
+say "it says what it could not get"
+damaged "$dirty_cell" $((record + 52))
+salvage 6
+grep -q "4096 bytes from $((301 * 4096)), dirty" "$T/out" || fail "the damaged block is not named: $(cat "$T/out")"
+grep -q "probably 4096 bytes from $((302 * 4096))" "$T/out" || fail "the damaged record is not named: $(cat "$T/out")"
+[ "$(range "$T/image" 301 1)" = "$(range /dev/zero 0 1)" ] || fail "the damaged block is not zeroes"
+cp "$T/image" "$T/patched"
+for block in 301 302; do
+  dd if="$T/expected" of="$T/patched" bs=4096 skip=$block seek=$block count=1 conv=notrunc status=none
+done
+cmp "$T/patched" "$T/expected"
+damaged "$dirty_cell" $((record + 52))
+
+say "without its backing the image has what is cached, and with --backing all"
+read -r _ cell < <(place 1000)
+damaged "$cell"
+mv "$T/backing" "$T/moved"
+rm -f "$T/image"
+expect_exit 6 p salvage "$SHM/cache" dev -o "$T/image"
+grep -q "without its backing device" "$T/out" || fail "it does not say so: $(cat "$T/out")"
+grep -q "4096 bytes from $((1000 * 4096)), clean" "$T/out" || fail "what is missing is not named: $(cat "$T/out")"
+dd if="$T/expected" of="$T/image" bs=4096 skip=1000 seek=1000 count=1 conv=notrunc status=none
+cmp "$T/image" "$T/expected"
+rm -f "$T/image"
+expect_exit 0 p salvage "$SHM/cache" dev -o "$T/image" --backing "$T/moved"
+cmp "$T/image" "$T/expected"
+mv "$T/moved" "$T/backing"
+damaged "$cell"
 
 say "what is no cache device is refused"
 expect_exit 6 p dump "$T/backing"

@@ -57,6 +57,8 @@ class CliTest : public testing::Test {
   std::vector<Damage> damages_;
   CheckReport found_;
   std::vector<std::string> dumped_;
+  std::vector<std::string> salvaged_;
+  SalvageReport got_;
   struct {
     DumpedSuperblock superblock;
     std::vector<DumpedDevice> devices;
@@ -84,6 +86,12 @@ class CliTest : public testing::Test {
                         for (const DumpedSegment& segment : dump_.segments) visitor.segment(segment);
                         for (const DumpedRecord& record : dump_.records) visitor.record(record);
                         return Status();
+                      },
+                      [this](const std::string& path, const std::string& name, const SalvageOptions& options,
+                             const std::function<void(const Damage&)>& report) {
+                        salvaged_.push_back(path + " " + name + " " + options.image + " " + options.backing);
+                        for (const Damage& damage : damages_) report(damage);
+                        return outcome_.ok() ? Result<SalvageReport>(got_) : Result<SalvageReport>(outcome_);
                       }};
   std::string out_;
   std::string err_;
@@ -159,6 +167,24 @@ TEST_F(CliTest, DumpPrintsEachItemAndInJsonEachList) {
   EXPECT_TRUE(is_one_line_of_error()) << printed();
 }
 
+TEST_F(CliTest, SalvageSaysWhatItGotAndEndsWithSixWhereSomethingIsMissing) {
+  got_.size_bytes = 1 << 20;
+  got_.backing = "/b";
+  EXPECT_EQ(run({"salvage", "/c", "db", "-o", "/i"}), 0) << printed();
+  EXPECT_NE(out_.find("backing /b"), std::string::npos) << printed();
+  EXPECT_EQ(err_, "");
+  damages_.push_back({DamageKind::backing, "db", 0, ByteRange{4096, 8192}, true, false, false, "gone"});
+  got_.damages = 1;
+  got_.missing_bytes = 8192;
+  got_.backing = "";
+  got_.backing_detail = "it is not there";
+  EXPECT_EQ(run({"salvage", "/c", "db", "--output", "/i", "--backing", "/x"}), 6) << printed();
+  EXPECT_NE(out_.find("8192 bytes from 4096"), std::string::npos) << printed();
+  EXPECT_NE(out_.find("it is not there"), std::string::npos) << printed();
+  EXPECT_EQ(std::count(err_.begin(), err_.end(), '\n'), 1) << printed();
+  EXPECT_EQ(salvaged_, (std::vector<std::string>{"/c db /i ", "/c db /i /x"}));
+}
+
 TEST_F(CliTest, ACheckThatCannotBeMadePrintsNothingButTheError) {
   outcome_ = Status(Errc::busy, "in use");
   for (const char* form : {"check", "--json"}) {
@@ -189,6 +215,11 @@ TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
       {"add", "d"},
       {"add", "d", "/b", "extra"},
       {"remove"},
+      {"check"},
+      {"check", "/c", "extra"},
+      {"dump"},
+      {"salvage", "/c", "-o", "/i"},
+      {"salvage", "/c", "db"},
       {"flush"},
       {"status", "d", "extra"},
       {"status", "--xml"},
