@@ -1,10 +1,10 @@
 // Reading and updating a metadata item that exists in two copies.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -22,9 +22,9 @@ struct DualSlot {
 // Whether the copy at `offset` is all zeroes, as format leaves what was never used.
 template <typename T>
 bool is_blank(const PmemSpace& space, std::uint64_t offset) {
+  static constexpr std::array<std::byte, sizeof(T)> kBlank{};
   std::array<std::byte, sizeof(T)> bytes;
-  return space.read(offset, bytes.data(), bytes.size()) &&
-         std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+  return space.read(offset, bytes.data(), bytes.size()) && std::memcmp(bytes.data(), kBlank.data(), sizeof(T)) == 0;
 }
 
 // What one of the two copies is worth.

@@ -163,9 +163,10 @@ TEST(Holes, B04_AFormatAfterACrashLeavesNothingBehindThatLaterCrashesFind) {
 // The link to the next segment is never flushed: after a power loss the log ends there.
 TEST(Holes, B05_AtEachNewSegmentAPowerCutLosesNothingThatWasAcknowledged) {
   constexpr std::uint64_t kBlocks = 200;  // more than three segments
-  CrashImage image(4 * kMiB);
+  CrashMedium medium(4 * kMiB, Granularity::cache_line);
+  medium.track(true);
   const auto backing = std::make_shared<BackingImage>(kMiB);
-  auto owned = std::make_unique<CrashSpace>(image, Granularity::cache_line);
+  auto owned = std::make_unique<CrashSpace>(medium);
   CrashSpace& space = *owned;
   ASSERT_NO_FATAL_FAILURE(format(space, 1));
   const auto cache = open_cache(std::move(owned));
@@ -174,9 +175,9 @@ TEST(Holes, B05_AtEachNewSegmentAPowerCutLosesNothingThatWasAcknowledged) {
   ASSERT_TRUE(device.ok());
   for (std::uint64_t block = 0; block < kBlocks; block += 5) {
     ASSERT_EQ(write_to_device(**device, block * kBlockSize, blocks_of(block, 5, 1)), 0);
-    CrashImage cut(image);
-    for (const auto& patch : space.lose_all()) cut.store(patch.offset, patch.content.data(), patch.content.size());
-    const auto again = open_cache(std::make_unique<CrashSpace>(cut, Granularity::cache_line));
+    CrashMedium cut(medium.size(), Granularity::cache_line);
+    medium.copy_durable_to(cut);
+    const auto again = open_cache(std::make_unique<CrashSpace>(cut));
     ASSERT_NE(again, nullptr);
     const auto recovered =
         again->attach(again->cache_dev().devices().front(), std::make_unique<FakeBackingDev>(backing));
