@@ -140,6 +140,11 @@ void check_command_line(const std::string& text) {
         ++looks;
         return Status(Errc::integrity, path);
       },
+      [&](const std::string& path, const std::string& name, const SalvageOptions&,
+          const std::function<void(const Damage&)>&) -> Result<SalvageReport> {
+        ++looks;
+        return Status(Errc::integrity, path + name);
+      },
   };
   std::ostringstream help;
   std::streambuf* const before = std::cout.rdbuf(help.rdbuf());
