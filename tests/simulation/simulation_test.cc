@@ -1,0 +1,100 @@
+// Seeds of the simulation. A failure prints PCACHE_SIMULATION_SEED, which runs that seed alone and does the same again
+// if PCACHE_SIMULATION_BUSY is the same: about how many busy seconds a seed has. PCACHE_SIMULATION_SEEDS says how many
+// to run, PCACHE_SIMULATION_FIRST from which on.
+
+#include "tests/simulation/simulation.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "tests/support/environment.h"
+
+namespace pcache {
+namespace {
+
+std::uint64_t busy_seconds() { return from_environment("PCACHE_SIMULATION_BUSY", 50); }
+
+void print(const SimCounts& c) {
+  const auto line = [](const char* what, std::uint64_t count) {
+    std::printf("  %-28s %llu\n", what, static_cast<unsigned long long>(count));
+  };
+  std::printf("  %-28s %.1f (%.1f with pauses)\n", "hours that were busy", static_cast<double>(c.busy_seconds) / 3600,
+              static_cast<double>(c.simulated_ms) / 3.6e6);
+  line("seeds", c.seeds);
+  line("reads", c.reads);
+  line("writes", c.writes);
+  line("discards", c.discards);
+  line("flushes", c.flushes);
+  line("drains", c.drains);
+  line("operations that failed", c.failed_operations);
+  line("restarts in order", c.closes);
+  line("kills", c.kills);
+  line("power cuts", c.power_cuts);
+  line("  of both during an operation", c.in_operation);
+  line("  during writeback", c.in_writeback);
+  line("  during recovery", c.in_recovery);
+  line("failures of backings", c.backing_faults);
+  line("stalls of backings", c.stalls);
+  line("states of backings checked", c.epochs_checked);
+  line("blocks evicted", c.evicted_blocks);
+  line("blocks relocated", c.relocated_blocks);
+  line("writes that waited for space", c.space_waits);
+}
+
+// Says how to run the seed again when the program aborts or crashes in it.
+class RerunNote {
+ public:
+  explicit RerunNote(const std::string& text) {
+    std::snprintf(text_, sizeof text_, "%s\n", text.c_str());
+    for (const int number : {SIGABRT, SIGSEGV, SIGBUS}) std::signal(number, say);
+  }
+  ~RerunNote() {
+    for (const int number : {SIGABRT, SIGSEGV, SIGBUS}) std::signal(number, SIG_DFL);
+  }
+
+ private:
+  static void say(int number) {
+    std::signal(number, SIG_DFL);
+    if (write(STDERR_FILENO, text_, std::strlen(text_)) >= 0) std::raise(number);
+  }
+  static inline char text_[128];
+};
+
+TEST(Simulation, OfEverySeedEndsWithAllDataAndAllAnswers) {
+  std::uint64_t first = from_environment("PCACHE_SIMULATION_FIRST", 1);
+  std::uint64_t count = from_environment("PCACHE_SIMULATION_SEEDS", 200);
+  if (std::getenv("PCACHE_SIMULATION_SEED") != nullptr) {
+    first = from_environment("PCACHE_SIMULATION_SEED", 0);
+    count = 1;
+  }
+  SimCounts counts;
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    const std::string rerun =
+        "PCACHE_SIMULATION_SEED=" + std::to_string(seed) + " PCACHE_SIMULATION_BUSY=" + std::to_string(busy_seconds());
+    const RerunNote note(rerun);
+    const std::string wrong = Simulation(seed, busy_seconds(), counts).run();
+    EXPECT_EQ(wrong, "") << rerun;
+    if (HasFailure()) break;
+  }
+  print(counts);
+}
+
+TEST(Simulation, OfOneSeedIsTheSameEveryTime) {
+  const auto digest_of = [](std::uint64_t seed) {
+    SimCounts counts;
+    Simulation simulation(seed, 20, counts);
+    EXPECT_EQ(simulation.run(), "") << "PCACHE_SIMULATION_SEED=" << seed << " PCACHE_SIMULATION_BUSY=20";
+    return simulation.digest();
+  };
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) EXPECT_EQ(digest_of(seed), digest_of(seed)) << "seed " << seed;
+  EXPECT_NE(digest_of(1), digest_of(2));
+}
+
+}  // namespace
+}  // namespace pcache
