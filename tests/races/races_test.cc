@@ -1,0 +1,358 @@
+// Races as fixed interleavings: one thread stops at a point of the engine, others do their work, then it goes on.
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tests/races/pauses.h"
+#include "tests/support/stored.h"
+
+namespace pcache {
+namespace {
+
+class Races : public testing::Test {
+ protected:
+  Races() { pauses_.reset(); }
+
+  static constexpr const char* kMissPoints[] = {"miss.registered", "fetch.arrived", "fetch.filled"};
+  static constexpr const char* kWritebackPoints[] = {"writeback.begun", "writeback.collected", "writeback.written",
+                                                     "writeback.tail"};
+
+  // Fills the oldest segment with `version` of the blocks from 0 on, clean, and goes on to the next one.
+  static void fill_first_segment(EngineRig& rig, std::uint64_t version) {
+    ASSERT_EQ(write_blocks(rig, 0, slots_per_segment(rig), version), 0);
+    ASSERT_EQ(write_blocks(rig, 500, 1, version), 0);
+    ASSERT_EQ(rig.drain(), 0);
+  }
+
+  Pauses& pauses_ = Pauses::instance();
+};
+
+// --- Reads and eviction
+
+TEST_F(Races, AReaderWhoseSegmentIsReusedBeforeItsPinLooksAgain) {
+  EngineRig rig{RigShape()};
+  fill_first_segment(rig, 1);
+  const SegmentId segment = stored(rig, 0).segment;
+  Bytes bytes(kBlockSize);
+  Outcome outcome;
+  pauses_.stop_at("read.found");
+  TestThread reader([&] { rig.device().read(0, bytes, outcome.completion()); });
+  ASSERT_TRUE(pauses_.await({"read.found"}));
+  ASSERT_TRUE(rig.device().reclaim_front(0));
+  for (std::uint64_t i = 0; !in_use(rig, segment) && i < 500; ++i)
+    ASSERT_EQ(write_blocks(rig, 600 + i % 100, 16, 2), 0);
+  ASSERT_TRUE(in_use(rig, segment));
+  pauses_.go("read.found");
+  reader.join();
+  ASSERT_TRUE(outcome.done);
+  EXPECT_EQ(outcome.error, 0);
+  EXPECT_EQ(bytes, blocks_of(0, 1, 1));
+  EXPECT_EQ(rig.device().stats().checksum_errors, 0U) << "it read a cell that was another block's by then";
+}
+
+TEST_F(Races, ASegmentIsNotReusedWhileAReaderHasItPinned) {
+  EngineRig rig{RigShape()};
+  fill_first_segment(rig, 1);
+  const SegmentId segment = stored(rig, 0).segment;
+  Bytes bytes(kBlockSize);
+  Outcome outcome;
+  pauses_.stop_at("read.pinned");
+  TestThread reader([&] { rig.device().read(0, bytes, outcome.completion()); });
+  ASSERT_TRUE(pauses_.await({"read.pinned"}));
+  bool reclaimed = false;
+  TestThread reclaim([&] { reclaimed = rig.device().reclaim_front(0); });
+  ASSERT_TRUE(pauses_.await({"reclaim.pinned", "reclaim.unpinned"}));
+  EXPECT_FALSE(pauses_.reached("reclaim.unpinned")) << "it did not wait";
+  EXPECT_TRUE(in_use(rig, segment));
+  pauses_.go("read.pinned");
+  reader.join();
+  reclaim.join();
+  EXPECT_TRUE(reclaimed);
+  EXPECT_FALSE(in_use(rig, segment));
+  EXPECT_EQ(bytes, blocks_of(0, 1, 1));
+}
+
+// --- Misses and changes
+
+TEST_F(Races, AMissDuringWhichItsBlockIsWrittenReturnsAndKeepsTheWrite) {
+  for (const char* const point : kMissPoints) {
+    SCOPED_TRACE(point);
+    pauses_.reset();
+    EngineRig rig{RigShape()};
+    Bytes expected = part(fill_backing(rig, 1), 0, 3 * kBlockSize);
+    put(expected, kBlockSize, blocks_of(1, 1, 2));
+    Bytes bytes(3 * kBlockSize);
+    Outcome outcome;
+    pauses_.stop_at(point);
+    TestThread reader([&] { rig.device().read(0, bytes, outcome.completion()); });
+    ASSERT_TRUE(pauses_.await({point}));
+    EXPECT_EQ(write_blocks(rig, 1, 1, 2), 0);
+    pauses_.go(point);
+    reader.join();
+    ASSERT_TRUE(outcome.done);
+    EXPECT_EQ(bytes, expected);
+    EXPECT_EQ(read_blocks(rig, 0, 3), expected);
+    rig.kill();
+    EXPECT_EQ(read_blocks(rig, 0, 3), expected);
+  }
+}
+
+TEST_F(Races, AMissDuringWhichItsBlockIsDiscardedReturnsAndKeepsZeroes) {
+  for (const char* const point : kMissPoints) {
+    SCOPED_TRACE(point);
+    pauses_.reset();
+    EngineRig rig{RigShape()};
+    Bytes expected = part(fill_backing(rig, 1), 0, 3 * kBlockSize);
+    put(expected, kBlockSize, filled(kBlockSize, 0));
+    Bytes bytes(3 * kBlockSize);
+    Outcome outcome;
+    pauses_.stop_at(point);
+    TestThread reader([&] { rig.device().read(0, bytes, outcome.completion()); });
+    ASSERT_TRUE(pauses_.await({point}));
+    EXPECT_EQ(rig.discard(kBlockSize, kBlockSize), 0);
+    pauses_.go(point);
+    reader.join();
+    ASSERT_TRUE(outcome.done);
+    EXPECT_EQ(bytes, expected);
+    EXPECT_EQ(read_blocks(rig, 0, 3), expected);
+  }
+}
+
+// The write is written back and evicted while the miss is under way, so that a later reader fetches the block anew.
+TEST_F(Races, AMissThatAWriteOvertookLeavesALaterMissOfTheSameBlockAlone) {
+  EngineRig rig{RigShape()};
+  Bytes expected = part(fill_backing(rig, 1), 0, 3 * kBlockSize);
+  put(expected, kBlockSize, blocks_of(1, 1, 2));
+  Bytes first(3 * kBlockSize), second(3 * kBlockSize), third(kBlockSize), fourth(kBlockSize);
+  Outcome outcomes[4];
+  pauses_.stop_at("miss.registered");
+  TestThread reader([&] { rig.device().read(0, first, outcomes[0].completion()); });
+  ASSERT_TRUE(pauses_.await({"miss.registered"}));
+  rig.device().read(0, second, outcomes[1].completion());
+  EXPECT_EQ(rig.backing().held(), 0U) << "it shares the first one's";
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  ASSERT_EQ(write_blocks(rig, 500, slots_per_segment(rig), 2), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  ASSERT_TRUE(rig.device().reclaim_front(0));
+  rig.backing().hold(true);
+  rig.device().read(kBlockSize, third, outcomes[2].completion());
+  EXPECT_EQ(rig.backing().held(), 1U);
+  rig.backing().hold(false);
+  pauses_.go("miss.registered");
+  reader.join();
+  rig.device().read(kBlockSize, fourth, outcomes[3].completion());
+  EXPECT_FALSE(outcomes[3].done) << "it shares the third one's";
+  rig.backing().release_all();
+  for (const Outcome& outcome : outcomes) {
+    ASSERT_TRUE(outcome.done);
+    EXPECT_EQ(outcome.error, 0);
+  }
+  EXPECT_EQ(first, expected);
+  EXPECT_EQ(second, expected);
+  EXPECT_EQ(third, blocks_of(1, 1, 2));
+  EXPECT_EQ(fourth, blocks_of(1, 1, 2));
+}
+
+// --- Writeback and changes
+
+TEST_F(Races, ABlockWrittenDuringItsWritebackStaysDirty) {
+  for (const char* const point : kWritebackPoints) {
+    SCOPED_TRACE(point);
+    pauses_.reset();
+    EngineRig rig{RigShape()};
+    ASSERT_EQ(write_blocks(rig, 0, 4, 1), 0);
+    ASSERT_TRUE(rig.commit().ok());
+    pauses_.stop_at(point);
+    TestThread writeback([&] { EXPECT_TRUE(rig.device().writeback_step()); });
+    ASSERT_TRUE(pauses_.await({point}));
+    ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+    pauses_.go(point);
+    writeback.join();
+    EXPECT_EQ(backing_blocks(rig, 0, 4), blocks_of(0, 4, 1)) << "the epoch's value and not a newer one";
+    EXPECT_EQ(rig.device().dirty_bytes(), kBlockSize);
+    EXPECT_EQ(read_blocks(rig, 1, 1), blocks_of(1, 1, 2));
+    rig.kill();
+    EXPECT_EQ(read_blocks(rig, 1, 1), blocks_of(1, 1, 2));
+    ASSERT_EQ(rig.drain(), 0);
+    EXPECT_EQ(backing_blocks(rig, 1, 1), blocks_of(1, 1, 2));
+  }
+}
+
+TEST_F(Races, ABlockDiscardedDuringItsWritebackStaysZero) {
+  for (const char* const point : kWritebackPoints) {
+    SCOPED_TRACE(point);
+    pauses_.reset();
+    EngineRig rig{RigShape()};
+    fill_backing(rig, 3);
+    ASSERT_EQ(write_blocks(rig, 0, 4, 1), 0);
+    ASSERT_EQ(rig.discard(8 * kBlockSize, kBlockSize), 0);
+    ASSERT_TRUE(rig.commit().ok());
+    pauses_.stop_at(point);
+    TestThread writeback([&] { EXPECT_TRUE(rig.device().writeback_step()); });
+    ASSERT_TRUE(pauses_.await({point}));
+    ASSERT_EQ(rig.discard(kBlockSize, kBlockSize), 0);
+    ASSERT_EQ(rig.discard(9 * kBlockSize, kBlockSize), 0);
+    pauses_.go(point);
+    writeback.join();
+    EXPECT_EQ(backing_blocks(rig, 0, 4), blocks_of(0, 4, 1)) << "the epoch's value and not a newer one";
+    EXPECT_EQ(read_blocks(rig, 1, 1), filled(kBlockSize, 0));
+    EXPECT_EQ(read_blocks(rig, 8, 2), filled(2 * kBlockSize, 0));
+    ASSERT_EQ(rig.drain(), 0);
+    EXPECT_EQ(backing_blocks(rig, 1, 1), filled(kBlockSize, 0));
+    EXPECT_EQ(backing_blocks(rig, 8, 2), filled(2 * kBlockSize, 0));
+  }
+}
+
+// --- Epochs and writes under way
+
+TEST_F(Races, AnEpochsSyncCoversTheWritesThatEnteredIt) {
+  EngineRig rig{RigShape{.granularity = Granularity::page, .ack = {}}};
+  pauses_.stop_at("write.entered");
+  TestThread writer([&] { EXPECT_EQ(write_blocks(rig, 0, 4, 1), 0); });
+  ASSERT_TRUE(pauses_.await({"write.entered"}));
+  Outcome flushed;
+  TestThread flusher([&] { rig.device().flush(flushed.completion()); });
+  ASSERT_TRUE(pauses_.await({"appends.awaited", "commit.appended"}));
+  EXPECT_FALSE(pauses_.reached("commit.appended")) << "it did not wait for the write";
+  pauses_.go("write.entered");
+  writer.join();
+  flusher.join();
+  EXPECT_TRUE(flushed.done);
+  EXPECT_EQ(flushed.error, 0);
+  rig.power_cut([](std::size_t) { return false; });
+  EXPECT_EQ(read_blocks(rig, 0, 4), blocks_of(0, 4, 1));
+}
+
+TEST_F(Races, WritebackOfAnEpochWaitsForTheWritesThatEnteredIt) {
+  EngineRig rig{RigShape()};
+  ASSERT_EQ(write_blocks(rig, 100, 1, 1), 0);
+  pauses_.stop_at("write.entered");
+  TestThread writer([&] { EXPECT_EQ(write_blocks(rig, 0, 4, 1), 0); });
+  ASSERT_TRUE(pauses_.await({"write.entered"}));
+  EXPECT_EQ(rig.flush(), 0) << "it has nothing to do with a write that is not acknowledged";
+  TestThread writeback([&] { EXPECT_TRUE(rig.device().writeback_step()); });
+  ASSERT_TRUE(pauses_.await({"writeback.begun"}));
+  pauses_.go("write.entered");
+  writer.join();
+  writeback.join();
+  EXPECT_EQ(backing_blocks(rig, 0, 4), blocks_of(0, 4, 1));
+  EXPECT_EQ(rig.device().dirty_bytes(), 0U);
+}
+
+// --- Reclaim and changes
+
+TEST_F(Races, ABlockWrittenBeforeItsRelocationIsNotBroughtBack) {
+  EngineRig rig{RigShape()};
+  fill_first_segment(rig, 1);
+  EXPECT_EQ(read_blocks(rig, 0, 8), blocks_of(0, 8, 1));  // hot
+  pauses_.stop_at("reclaim.chosen");
+  TestThread reclaim([&] { EXPECT_TRUE(rig.device().reclaim_front(0)); });
+  ASSERT_TRUE(pauses_.await({"reclaim.chosen"}));
+  ASSERT_EQ(write_blocks(rig, 3, 1, 2), 0);
+  ASSERT_EQ(rig.discard(4 * kBlockSize, kBlockSize), 0);
+  pauses_.go("reclaim.chosen");
+  reclaim.join();
+  Bytes expected = blocks_of(0, 8, 1);
+  put(expected, 3 * kBlockSize, blocks_of(3, 1, 2));
+  put(expected, 4 * kBlockSize, filled(kBlockSize, 0));
+  EXPECT_EQ(rig.device().stats().relocated_bytes, 6 * kBlockSize);
+  EXPECT_EQ(read_blocks(rig, 0, 8), expected);
+  rig.kill();
+  EXPECT_EQ(read_blocks(rig, 0, 8), expected);
+}
+
+// --- The end of a device
+
+TEST_F(Races, RemovalWaitsForOperationsUnderWayAndAnswersThem) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  rig.backing().hold(true);
+  Bytes bytes(kBlockSize), few(100);
+  Outcome read, write;
+  rig.device().read(0, bytes, read.completion());
+  rig.device().write(10 * kBlockSize + 10, few, write.completion());
+  ASSERT_EQ(rig.backing().held(), 2U);
+  const std::shared_ptr<CachedDevice> device(std::shared_ptr<void>(), &rig.device());
+  TestThread remover([&] {
+    EXPECT_TRUE(rig.cache().remove(device).ok());
+    pauses_.reach("removed");
+  });
+  ASSERT_TRUE(pauses_.await({"stop.waits", "removed"}));
+  ASSERT_FALSE(pauses_.reached("removed")) << "it did not wait";
+  EXPECT_FALSE(read.done);
+  // The backing is gone once the last one has completed.
+  EXPECT_TRUE(rig.backing().release_one());
+  EXPECT_TRUE(rig.backing().release_one());
+  remover.join();
+  EXPECT_TRUE(read.done);
+  EXPECT_EQ(read.error, 0);
+  EXPECT_TRUE(write.done);
+  EXPECT_EQ(write.error, EIO);
+  EXPECT_EQ(rig.cache().pool().free_count(), rig.cache().pool().total());
+}
+
+// Whatever an operation is doing when its device stops, it is answered, and the data is old or new.
+TEST_F(Races, AnyOperationAtAnyOfItsPointsIsAnsweredWhenTheDeviceStops) {
+  const Bytes data = blocks_of(1, 1, 2);
+  const Bytes few = part(data, 100, 1000);
+  Bytes buffer(3 * kBlockSize);
+  struct Kind {
+    const char* name;
+    std::function<void(EngineRig&, Outcome&)> start;
+  };
+  const Kind kinds[] = {
+      {"read", [&](EngineRig& rig, Outcome& outcome) { rig.device().read(0, buffer, outcome.completion()); }},
+      {"write", [&](EngineRig& rig, Outcome& outcome) { rig.device().write(kBlockSize, data, outcome.completion()); }},
+      {"partial write",
+       [&](EngineRig& rig, Outcome& outcome) { rig.device().write(5 * kBlockSize + 100, few, outcome.completion()); }},
+      {"discard",
+       [&](EngineRig& rig, Outcome& outcome) { rig.device().discard(kBlockSize, kBlockSize, outcome.completion()); }},
+      {"flush", [&](EngineRig& rig, Outcome& outcome) { rig.device().flush(outcome.completion()); }},
+      {"drain", [&](EngineRig& rig, Outcome& outcome) { outcome.completion()(rig.device().drain(0) == 0 ? 0 : EIO); }},
+  };
+  const auto prepare = [](EngineRig& rig) {
+    fill_backing(rig, 1);
+    ASSERT_EQ(write_blocks(rig, 1, 1, 3), 0);
+  };
+  for (const Kind& kind : kinds) {
+    std::vector<std::string> points;
+    {
+      EngineRig rig{RigShape{.granularity = Granularity::page, .ack = {}}};
+      prepare(rig);
+      pauses_.reset();
+      Outcome outcome;
+      kind.start(rig, outcome);
+      ASSERT_TRUE(outcome.done);
+      points = pauses_.visited();
+    }
+    EXPECT_FALSE(points.empty()) << kind.name;
+    for (const std::string& point : points) {
+      SCOPED_TRACE(std::string(kind.name) + " at " + point);
+      EngineRig rig{RigShape{.granularity = Granularity::page, .ack = {}}};
+      prepare(rig);
+      pauses_.reset();
+      pauses_.stop_at(point);
+      Outcome outcome;
+      TestThread user([&] { kind.start(rig, outcome); });
+      ASSERT_TRUE(pauses_.await({point}));
+      TestThread stopper([&] { rig.device().stop(); });
+      ASSERT_TRUE(pauses_.await({"stop.begun"}));
+      pauses_.go(point);
+      user.join();
+      stopper.join();
+      EXPECT_TRUE(outcome.done);
+      EXPECT_TRUE(outcome.error == 0 || outcome.error == EIO) << outcome.error;
+      EXPECT_EQ(read_error(rig, 0), EIO) << "it is stopped";
+      rig.reopen();
+      const Bytes found = read_blocks(rig, 1, 1);
+      EXPECT_TRUE(found == blocks_of(1, 1, 3) || found == data || found == filled(kBlockSize, 0));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pcache
