@@ -52,6 +52,8 @@ struct CacheDevStats {
   std::uint64_t stored_bytes = 0;  // written to the medium since opening
   std::uint64_t index_bytes = 0;   // memory of the index
   std::uint64_t damaged_records = 0;
+  std::uint64_t repaired_copies = 0;    // of metadata, found damaged or torn at opening and stored again
+  std::uint64_t unrepaired_copies = 0;  // that could not be stored again: one copy is left
 };
 
 struct StatusReport {

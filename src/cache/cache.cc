@@ -318,6 +318,10 @@ CacheDevStats Cache::stats() const {
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
   s.damaged_records = cache_dev_->damaged_device_records();
+  Repairs repairs = cache_dev_->repairs();
+  repairs += pool_.repairs();
+  s.repaired_copies = repairs.repaired;
+  s.unrepaired_copies = repairs.failed;
   std::uint64_t slots = 0;
   for (const auto& device : devices()) {
     slots += device->stored_bytes() / kBlockSize;

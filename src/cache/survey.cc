@@ -89,6 +89,7 @@ void survey_items(const CacheDev& cache_dev, const std::function<void(const Item
     auto damage = damage_of(ItemDamage::Item::segment_entry, id, slot, entry, entry.item && is_sane(*entry.item));
     if (!damage) continue;
     if (!damage->lost && entry.item->state == SegmentState::log) damage->device_id = entry.item->device_id;
+    damage->never_used = !entry.item && was_never_used(cache_dev, id);
     report(*damage);
   }
 }

@@ -19,6 +19,7 @@ struct ItemDamage {
   DualSlot slot;
   std::array<bool, 2> damaged{};
   bool lost = false;            // no copy can be used, or what it says makes no sense
+  bool never_used = false;      // lost, but a segment's that never held anything
   std::uint32_t device_id = 0;  // that it is of; 0: none, or not known
 };
 void survey_items(const CacheDev& cache_dev, const std::function<void(const ItemDamage&)>& report);

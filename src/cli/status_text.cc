@@ -41,6 +41,12 @@ std::string status_text(const json& status) {
     if (number(cache, "damaged_records") != 0) {
       out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
     }
+    if (number(cache, "repaired_copies") != 0) {
+      out << "  repaired: " << number(cache, "repaired_copies") << " copies of metadata\n";
+    }
+    if (number(cache, "unrepaired_copies") != 0) {
+      out << "  DAMAGED: " << number(cache, "unrepaired_copies") << " copies of metadata cannot be written again\n";
+    }
   }
   for (const json& device : list(status, "logic_devs")) {
     const std::uint64_t hits = number(device, "read_hits");

@@ -22,8 +22,8 @@ struct ControlRequest {
 Result<ControlRequest> parse_request(const std::string& line);
 std::string format_request(const std::string& command, const nlohmann::json& args);
 
-// {"ok": true, "result": ...} or {"ok": false, "code": "...", "message": "..."}. Failed: anything else, and what is nested
-// deeper than kMaxDepth.
+// {"ok": true, "result": ...} or {"ok": false, "code": "...", "message": "..."}. Failed: anything else, and what is
+// nested deeper than kMaxDepth.
 std::string format_reply(const Result<nlohmann::json>& result);
 Result<nlohmann::json> parse_reply(const std::string& line);
 

@@ -20,7 +20,9 @@ json to_json(const CacheDevStats& s) {
           {"ack", s.ack},
           {"stored_bytes", s.stored_bytes},
           {"index_bytes", s.index_bytes},
-          {"damaged_records", s.damaged_records}};
+          {"damaged_records", s.damaged_records},
+          {"repaired_copies", s.repaired_copies},
+          {"unrepaired_copies", s.unrepaired_copies}};
 }
 
 json to_json(const LogicDevStats& s) {

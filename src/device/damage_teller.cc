@@ -35,8 +35,8 @@ void DamageTeller::tell_item(const CacheDev& cache_dev, const ItemDamage& item) 
   Damage damage;
   damage.logic_dev = name_of(devices_, item.device_id);
   damage.cache_offset = item.damaged[0] ? item.slot.first : item.slot.second;
-  damage.harmless = !item.lost;
-  damage.dirty = item.lost;
+  damage.harmless = !item.lost || item.never_used;
+  damage.dirty = !damage.harmless;
   std::string what;
   std::string effect;
   switch (item.item) {
@@ -57,7 +57,8 @@ void DamageTeller::tell_item(const CacheDev& cache_dev, const ItemDamage& item) 
     case ItemDamage::Item::segment_entry:
       damage.kind = DamageKind::segment_entry;
       what = "the table's entry of segment " + std::to_string(item.number);
-      effect = "dirty data of any logical device may be missing";
+      effect = item.never_used ? "nothing was ever stored in the segment"
+                               : "dirty data of any logical device may be missing";
       break;
   }
   if (item.lost) {

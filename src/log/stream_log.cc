@@ -151,12 +151,11 @@ Status StreamLog::release_all() {
 }
 
 bool StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
-  constexpr std::uint64_t kLimit = std::uint64_t{1} << 62;  // no log gets there
   std::sort(segments.begin(), segments.end(),
             [](const auto& a, const auto& b) { return a.entry.chain < b.entry.chain; });
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const SegmentEntry& entry = segments[i].entry;
-    if (entry.first_lsn >= kLimit || entry.chain >= kLimit) return false;
+    if (entry.first_lsn >= kCounterLimit || entry.chain >= kCounterLimit) return false;
     if (i == 0) continue;
     const SegmentEntry& before = segments[i - 1].entry;
     // Entries in between may be damaged, which leaves a hole of as many slots.
@@ -175,7 +174,7 @@ bool StreamLog::read_record(const Segment& segment, std::uint32_t slot, KeyRecor
   return cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
          record.crc == record_crc(record) && record.cache_tag == cache_dev_.tag() &&
          record.lsn == segment.first_lsn + slot && record.generation == segment.generation &&
-         record.device_id == device_id_ && record.stream == stream_ && record.epoch < std::uint64_t{1} << 63 &&
+         record.device_id == device_id_ && record.stream == stream_ && record.epoch < kCounterLimit &&
          record.type >= RecordType::write && record.type <= RecordType::filler;
 }
 

@@ -6,6 +6,7 @@
 
 #include "media/layout.h"
 #include "media/meta_header.h"
+#include "pcache/device_manager.h"
 
 namespace pcache {
 
@@ -37,13 +38,17 @@ struct DeviceState {
 };
 static_assert(sizeof(DeviceState) == kRecordSize);
 
-// Whether a record with a valid checksum makes sense: known number of streams, terminated non-empty texts, a size in
-// whole sectors that blocks can be numbered for.
+// Whether a record with a valid checksum makes sense: an id of those that are given, a known number of streams, a name
+// that a file can have, terminated texts, a size in whole sectors that blocks can be numbered for.
 inline bool is_sane(const DeviceRecord& record) {
-  return record.streams >= 1 && record.streams <= kMaxStreams && record.size_bytes > 0 &&
-         record.size_bytes <= kMaxDeviceBytes && record.size_bytes % 512 == 0 && record.name[0] != '\0' &&
-         record.name.back() == '\0' && record.backing_id.back() == '\0' && record.backing_path[0] != '\0' &&
-         record.backing_path.back() == '\0';
+  return record.device_id < kMaxDeviceId && record.streams >= 1 && record.streams <= kMaxStreams &&
+         record.size_bytes > 0 && record.size_bytes <= kMaxDeviceBytes && record.size_bytes % 512 == 0 &&
+         record.name.back() == '\0' && check_logic_dev_name(record.name.data()).ok() &&
+         record.backing_id.back() == '\0' && record.backing_path[0] != '\0' && record.backing_path.back() == '\0';
+}
+
+inline bool is_sane(const DeviceState& state) {
+  return state.clean_epoch < kCounterLimit && state.closed_lsns < kCounterLimit;
 }
 
 }  // namespace pcache

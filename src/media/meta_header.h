@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/crc32c.h"
+#include "media/layout.h"
 
 namespace pcache {
 
@@ -35,7 +36,8 @@ void seal(T& item, std::uint32_t cache_tag) {
 
 template <typename T>
 bool is_valid(const T& item, std::uint32_t cache_tag) {
-  return item.header.magic == T::kMagic && item.header.cache_tag == cache_tag && item.header.crc == meta_crc(item);
+  return item.header.magic == T::kMagic && item.header.cache_tag == cache_tag && item.header.sequence < kCounterLimit &&
+         item.header.crc == meta_crc(item);
 }
 
 }  // namespace pcache

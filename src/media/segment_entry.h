@@ -27,7 +27,8 @@ static_assert(sizeof(SegmentEntry) == 64);
 
 // Whether an entry with a valid checksum makes sense.
 inline bool is_sane(const SegmentEntry& entry) {
-  return entry.state <= SegmentState::log && entry.stream < kMaxStreams;
+  return entry.state <= SegmentState::log && entry.stream < kMaxStreams && entry.generation < kCounterLimit &&
+         entry.chain < kCounterLimit && entry.first_lsn < kCounterLimit;
 }
 
 }  // namespace pcache

@@ -16,7 +16,8 @@ SuperblockCheck check_superblock(const Superblock& superblock) {
   const auto geometry = compute_geometry(superblock.size_bytes, superblock.segment_size);
   const bool fits = geometry && geometry->segment_count == superblock.segment_count &&
                     geometry->slots_per_segment == superblock.slots_per_segment &&
-                    geometry->first_segment == superblock.first_segment && superblock.label.back() == '\0';
+                    geometry->first_segment == superblock.first_segment && superblock.next_device_id >= 1 &&
+                    superblock.next_device_id <= kMaxDeviceId && superblock.label.back() == '\0';
   return fits ? SuperblockCheck::ok : SuperblockCheck::damaged;
 }
 

@@ -101,8 +101,13 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
   if (access == Access::inspect) return cache_dev;
+  const auto superblocks = load_copies<Superblock>(*cache_dev->space_, kSuperblockSlot, cache_dev->tag_);
+  for (const CopyState state : superblocks.states) {
+    if (state == CopyState::damaged) ++cache_dev->repairs_.repaired;  // by what follows
+  }
   cache_dev->superblock_.clean = 0;
   if (Status status = cache_dev->store_superblock(); !status.ok()) return status;
+  cache_dev->repair_copies();
   return cache_dev;
 }
 
@@ -126,9 +131,41 @@ void CacheDev::load_devices() {
     }
     const auto state = load_dual<DeviceState>(*space_, device_state_slot(geometry_, place), tag_);
     if (state) states_[place] = *state;
-    state_lost_[place] = records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id ||
-                                                            state->clean_epoch >= std::uint64_t{1} << 63);
+    state_lost_[place] =
+        records_[place].device_id != 0 && (!state || state->device_id != records_[place].device_id || !is_sane(*state));
     superblock_.next_device_id = std::max(superblock_.next_device_id, records_[place].device_id + 1);
+  }
+  reject_doubles();
+}
+
+// Of two records with the same id or name one is not what it should be; nothing tells which.
+void CacheDev::reject_doubles() {
+  std::array<bool, kMaxDevices> doubles{};
+  for (std::uint32_t a = 0; a < kMaxDevices; ++a) {
+    for (std::uint32_t b = 0; b < a; ++b) {
+      if (records_[a].device_id == 0 || records_[b].device_id == 0) continue;
+      if (records_[a].device_id == records_[b].device_id || records_[a].name == records_[b].name) {
+        doubles[a] = doubles[b] = true;
+      }
+    }
+  }
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    if (!doubles[place]) continue;
+    records_[place] = DeviceRecord{};
+    unusable_[place] = true;
+    ++damaged_device_records_;
+  }
+}
+
+// Persist order: one copy of one item after the other, each the one that does not count.
+void CacheDev::repair_copies() {
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    if (unusable_[place]) continue;
+    const DualSlot record_slot = device_record_slot(geometry_, place);
+    repairs_ += repair_dual(*space_, record_slot, load_copies<DeviceRecord>(*space_, record_slot, tag_));
+    if (records_[place].device_id == 0 || state_lost_[place]) continue;
+    const DualSlot state_slot = device_state_slot(geometry_, place);
+    repairs_ += repair_dual(*space_, state_slot, load_copies<DeviceState>(*space_, state_slot, tag_));
   }
 }
 
@@ -155,6 +192,9 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
   const std::lock_guard lock(mutex_);
   for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
     if (records_[place].device_id != 0 || unusable_[place]) continue;
+    if (superblock_.next_device_id >= kMaxDeviceId) {
+      return Status(Errc::no_space, space_->path() + " has no device id left; format it anew");
+    }
     record.device_id = superblock_.next_device_id++;
     if (Status status = store_superblock(); !status.ok()) return status;
 

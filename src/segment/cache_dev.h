@@ -38,9 +38,13 @@ class CacheDev {
 
   enum class Access { use, inspect };
 
-  // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it.
+  // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it. To use it, copies of
+  // metadata that are damaged are stored again.
   // Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid (a newer version).
   static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space, Access access = Access::use);
+
+  // Copies of metadata that were damaged and stored again when it was opened, but for those of the segment table.
+  const Repairs& repairs() const { return repairs_; }
 
   // Marks the cache device as closed in order, after set_closed() of its devices. Nothing may be written afterwards.
   // Nothing is done where it was only inspected.
@@ -86,6 +90,8 @@ class CacheDev {
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
   Status store_superblock();
   void load_devices();
+  void reject_doubles();
+  void repair_copies();
 
   std::unique_ptr<PmemSpace> space_;
   const Access access_;
@@ -93,6 +99,7 @@ class CacheDev {
   std::uint32_t tag_;
   bool was_clean_;
   std::uint32_t damaged_device_records_ = 0;
+  Repairs repairs_;
   std::array<bool, kMaxDevices> unusable_{};  // since opening; not to be overwritten
   mutable std::mutex mutex_;                  // guards all below
   Superblock superblock_;

@@ -99,4 +99,35 @@ Status store_dual(PmemSpace& space, DualSlot slot, std::uint32_t cache_tag, T& i
   return Status();
 }
 
+// What came of storing copies again.
+struct Repairs {
+  std::uint32_t repaired = 0;  // copies that were damaged, or torn by a crash, and are right again
+  std::uint32_t failed = 0;    // copies that could not be written: one copy is left
+
+  Repairs& operator+=(const Repairs& other) {
+    repaired += other.repaired;
+    failed += other.failed;
+    return *this;
+  }
+};
+
+// Stores what `copies` has in the place of the copy that is damaged or older. Persist order: only a copy that does not
+// count is written, so that a crash at any point leaves the item as it is. Where that fails the item has one copy, and
+// nothing else changes.
+template <typename T>
+Repairs repair_dual(PmemSpace& space, DualSlot slot, const DualCopies<T>& copies) {
+  Repairs repairs;
+  if (!copies.item) return repairs;
+  const std::array<std::uint64_t, 2> offsets{slot.first, slot.second};
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    if (copies.states[i] == CopyState::good) continue;
+    if (!space.write(offsets[i], &*copies.item, sizeof(T)) || !space.persist(offsets[i], sizeof(T)).ok()) {
+      ++repairs.failed;
+    } else if (copies.states[i] == CopyState::damaged) {
+      ++repairs.repaired;
+    }
+  }
+  return repairs;
+}
+
 }  // namespace pcache

@@ -1,22 +1,42 @@
 #include "segment/segment_pool.h"
 
+#include "media/key_record.h"
 #include "segment/item_slots.h"
 
 namespace pcache {
 
+bool was_never_used(const CacheDev& cache_dev, SegmentId id) {
+  const Geometry& g = cache_dev.geometry();
+  const DualSlot slot = segment_entry_slot(g, id);
+  for (const std::uint64_t offset : {slot.first, slot.second}) {
+    SegmentEntry entry;  // what cannot be read cannot be taken into use
+    if (!cache_dev.space().read(offset, &entry, sizeof entry)) return false;
+  }
+  for (std::uint32_t i = 0; i < g.slots_per_segment; ++i) {
+    const std::uint64_t offset = g.record_offset(id, i);
+    if (is_blank<KeyRecord>(cache_dev.space(), offset)) continue;
+    KeyRecord record;
+    if (!cache_dev.space().read(offset, &record, sizeof record)) return false;
+    if (record.crc != record_crc(record) || record.cache_tag == cache_dev.tag()) return false;
+  }
+  return true;
+}
+
+// Persist order of repairs: see repair_dual(); the superblock says already that the cache device is open.
 SegmentPool::SegmentPool(CacheDev& cache_dev)
     : cache_dev_(cache_dev),
       pins_(new std::atomic<std::uint32_t>[cache_dev.geometry().segment_count]()),
       entries_(cache_dev.geometry().segment_count),
       ages_(cache_dev.geometry().segment_count) {
-  const PmemSpace& space = cache_dev_.space();
+  PmemSpace& space = cache_dev_.space();
   for (SegmentId id = total(); id-- > 0;) {
-    const auto entry =
-        load_copies<SegmentEntry>(space, segment_entry_slot(cache_dev_.geometry(), id), cache_dev_.tag());
+    const DualSlot slot = segment_entry_slot(cache_dev_.geometry(), id);
+    const auto entry = load_copies<SegmentEntry>(space, slot, cache_dev_.tag());
     if (entry.item && is_sane(*entry.item)) {
       entries_[id] = *entry.item;
       if (entry.item->state == SegmentState::free) free_.push_back(id);
-    } else if (entry.never_stored()) {
+      if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
+    } else if (entry.never_stored() || (!entry.item && was_never_used(cache_dev_, id))) {
       free_.push_back(id);
     } else {
       ++damaged_count_;

@@ -24,10 +24,16 @@ struct SegmentUse {
   std::uint64_t first_lsn = 0;
 };
 
+// Whether no record of this formatting was ever stored in a segment: each slot is blank, or has a record of an earlier
+// formatting. False where that cannot be told for sure.
+bool was_never_used(const CacheDev& cache_dev, SegmentId id);
+
 // Thread-safe.
 class SegmentPool {
  public:
-  // Loads the table. Segments whose entry is damaged in both copies are set aside: never free, never part of a log.
+  // Loads the table, and where the cache device is not only inspected stores copies again that are damaged. Segments
+  // whose entry is damaged in both copies are set aside, never free and never part of a log, but for those that were
+  // never used.
   explicit SegmentPool(CacheDev& cache_dev);
 
   struct Taken {
@@ -45,6 +51,8 @@ class SegmentPool {
   std::uint32_t total() const { return static_cast<std::uint32_t>(entries_.size()); }
   std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
   std::uint32_t damaged_count() const { return damaged_count_; }
+  // Copies of entries that were damaged and stored again.
+  const Repairs& repairs() const { return repairs_; }
   // Of all segments ever taken since opening, in which place this one came: tells old from young across streams.
   std::uint64_t age(SegmentId id) const;
 
@@ -72,6 +80,7 @@ class SegmentPool {
   std::unique_ptr<std::atomic<std::uint32_t>[]> pins_;
   std::atomic<std::uint32_t> free_count_{0};
   std::uint32_t damaged_count_ = 0;
+  Repairs repairs_;
   mutable std::mutex mutex_;  // guards all below
   std::vector<SegmentEntry> entries_;
   std::vector<std::uint64_t> ages_;

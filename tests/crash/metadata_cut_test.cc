@@ -177,6 +177,18 @@ const Update kUpdates[] = {
        Bench::check(bench.cache_dev->close_clean());
      },
      [](Bench& bench) { bench.open(); }},
+    {"CacheDev::open", "with-damaged-copies",
+     [](Bench& bench) {
+       with_device(bench);
+       const std::uint64_t entry = bench.take(1, 0) * kRecordSize;
+       Bench::check(bench.cache_dev->close_clean());
+       const Geometry& g = bench.cache_dev->geometry();
+       for (const std::uint64_t copy : {g.device_records_copy, g.device_states, g.segment_table + entry}) {
+         bench.spoil(copy);
+       }
+       bench.image.settle(0, kBytes);
+     },
+     [](Bench& bench) { bench.open(); }},
     {"CacheDev::close_clean", "open", with_device, [](Bench& bench) { Bench::check(bench.cache_dev->close_clean()); }},
     {"CacheDev::add_device", "first-place",
      [](Bench& bench) {

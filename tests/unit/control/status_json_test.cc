@@ -30,7 +30,7 @@ TEST(StatusJson, HasTheAgreedShape) {
 
 // Every field of stats.h, in the order there; the size check below fails when one is added there and not here.
 TEST(StatusJson, CarriesEveryField) {
-  const CacheDevStats cache{"/c", "u-u", "lab", 1, 2, 3, 4, "page", "flush", 5, 6, 7};
+  const CacheDevStats cache{"/c", "u-u", "lab", 1, 2, 3, 4, "page", "flush", 5, 6, 7, 8, 9};
   const LogicDevStats device{"n", 7,  "/b", "lab", "writeback", "failed", "why", 8,  9,  10, 11, 12, 13, 14,
                              15,  16, 17,   18,    19,          20,       21,    22, 23, 24, 25, 26, 27};
   const json status = status_to_json({{cache}, {device}}, "/m");
@@ -45,7 +45,9 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"ack", "flush"},
                                            {"stored_bytes", 5},
                                            {"index_bytes", 6},
-                                           {"damaged_records", 7}}));
+                                           {"damaged_records", 7},
+                                           {"repaired_copies", 8},
+                                           {"unrepaired_copies", 9}}));
   EXPECT_EQ(status["logic_devs"][0], (json{{"name", "n"},
                                            {"size_bytes", 7},
                                            {"backing", "/b"},
@@ -74,7 +76,7 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"epoch", 26},
                                            {"clean_epoch", 27}}));
   constexpr std::size_t kText = sizeof(std::string);
-  EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + 7 * sizeof(std::uint64_t)) << "a field is new in stats.h";
+  EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + 9 * sizeof(std::uint64_t)) << "a field is new in stats.h";
   EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + 21 * sizeof(std::uint64_t)) << "a field is new in stats.h";
 }
 

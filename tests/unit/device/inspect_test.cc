@@ -192,7 +192,7 @@ struct ItemCase {
 
 class CheckItemTest : public CheckTest, public testing::WithParamInterface<ItemCase> {};
 
-TEST_P(CheckItemTest, OneDamagedCopyIsHarmless) {
+TEST_P(CheckItemTest, OneDamagedCopyIsHarmlessAndTheNextMountRepairsIt) {
   file_.write_blocks(3, 4, 'x');
   file_.unmount();
   const DualSlot slot = GetParam().slot(file_);
@@ -205,7 +205,12 @@ TEST_P(CheckItemTest, OneDamagedCopyIsHarmless) {
     EXPECT_TRUE(only().harmless);
     EXPECT_FALSE(only().dirty);
     EXPECT_FALSE(report_.logic_devs.at(0).failed);
-    file_.damage(copy + 30);
+    file_.mount();
+    EXPECT_EQ(file_.manager().status().cache_devs.at(0).repaired_copies, 1U);
+    EXPECT_EQ(file_.manager().status().cache_devs.at(0).unrepaired_copies, 0U);
+    file_.unmount();
+    check();
+    EXPECT_TRUE(damages_.empty());
   }
 }
 
@@ -272,6 +277,21 @@ TEST_F(CheckTest, OfASegmentWhoseEntryIsDamagedTheRecordsSayWhatItHolds) {
     named = true;
   }
   EXPECT_TRUE(named);
+}
+
+TEST_F(CheckTest, ADamagedEntryOfASegmentThatWasNeverUsedIsHarmless) {
+  file_.write_blocks(3, 4, 'x');
+  file_.unmount();
+  const std::uint32_t unused = file_.geometry().segment_count - 1;
+  ASSERT_NE(file_.find(3).segment, unused);
+  file_.damage(segment_entry_slot(file_.geometry(), unused));
+  check();
+  EXPECT_EQ(only().kind, DamageKind::segment_entry);
+  EXPECT_TRUE(only().harmless);
+  EXPECT_FALSE(report_.logic_devs.at(0).failed);
+  file_.mount();
+  EXPECT_EQ(file_.manager().status().logic_devs.at(0).state, "running");
+  EXPECT_EQ(read_from(*file_.device(), 3 * kBlockSize, 4 * kBlockSize), std::string(4 * kBlockSize, 'x'));
 }
 
 // --- Refusals

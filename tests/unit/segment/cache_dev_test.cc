@@ -331,6 +331,9 @@ TEST_F(CacheDevTest, NumbersThatDoNotFitEachOtherAreDamage) {
   refused([](Superblock& s) { s.first_segment += kMediaPage; });
   refused([](Superblock& s) { s.label.fill('x'); });
   refused([](Superblock& s) { s.version = 0; });
+  refused([](Superblock& s) { s.next_device_id = 0; });
+  refused([](Superblock& s) { s.next_device_id = kMaxDeviceId + 1; });
+  refused([](Superblock& s) { s.header.sequence = kCounterLimit; });
   put_superblock(0, good);
   open();
 }
@@ -437,8 +440,72 @@ TEST_F(CacheDevTest, EitherCopyOfRecordAndDirtyTailIsEnough) {
     open();
     EXPECT_EQ(memory(), (Memory{{"one", 5}})) << offset;
     EXPECT_EQ(dev().damaged_device_records(), 0U);
-    damage(offset + 30);
+    EXPECT_EQ(dev().repairs().repaired, 1U);
+    open();
+    EXPECT_EQ(dev().repairs().repaired, 0U) << "it is repaired";
   }
+}
+
+TEST_F(CacheDevTest, ADamagedCopyOfTheSuperblockIsCounted) {
+  EXPECT_EQ(dev().repairs().repaired, 0U);
+  opened_ = {};
+  damage(kMediaPage + 100);
+  open();
+  EXPECT_EQ(dev().repairs().repaired, 1U);
+}
+
+// Only the copy that does not count is written.
+TEST_F(CacheDevTest, CrashInARepairLeavesTheItemAsItIs) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 5).ok());
+  opened_ = {};
+  const Geometry g = *compute_geometry(kSize, kMinSegmentSize);
+  for (const std::uint64_t offset : {g.device_records, g.device_records_copy, g.device_states, g.device_states_copy}) {
+    const Image start = MemorySpace::copy_image(*image_);
+    (*start)[offset + 30] ^= std::byte{0x40};
+    for (std::uint64_t writes = 0; writes < 4; ++writes) {  // two of the superblock, one of the copy
+      for (const std::size_t torn_bytes : kTears) {
+        SCOPED_TRACE(testing::Message() << "cut after " << writes << " writes and " << torn_bytes << " bytes");
+        const Image left = MemorySpace::copy_image(*start);
+        auto space = std::make_unique<MemorySpace>(left);
+        space->cut_after(writes, torn_bytes);
+        ASSERT_TRUE(CacheDev::open(std::move(space)).ok());
+        const auto after = try_open(left);
+        ASSERT_TRUE(after.ok()) << after.status().message();
+        EXPECT_EQ(memory_of(*after->dev), (Memory{{"one", 5}}));
+      }
+    }
+  }
+}
+
+TEST_F(CacheDevTest, ACopyThatCannotBeWrittenIsCountedAndTheOtherOneUsed) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 5).ok());
+  const Geometry g = dev().geometry();
+  opened_ = {};
+  damage(g.device_states + 30);
+  damage(g.device_records_copy + 30);
+  auto space = std::make_unique<MemorySpace>(image_);
+  space->fail_writes(g.device_states, kRecordSize);
+  const auto opened = CacheDev::open(std::move(space));
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  EXPECT_EQ((*opened)->repairs().failed, 1U);
+  EXPECT_EQ((*opened)->repairs().repaired, 1U);
+  EXPECT_EQ(memory_of(**opened), (Memory{{"one", 5}}));
+}
+
+TEST_F(CacheDevTest, WhereItIsOnlyInspectedNothingIsRepaired) {
+  add("one");
+  const Geometry g = dev().geometry();
+  opened_ = {};
+  damage(30);
+  damage(g.device_states + 30);
+  damage(g.device_records_copy + 30);
+  const MemorySpace::Image before = *image_;
+  const auto opened = CacheDev::open(std::make_unique<MemorySpace>(image_), CacheDev::Access::inspect);
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ((*opened)->repairs().repaired, 0U);
+  EXPECT_TRUE(*image_ == before);
 }
 
 TEST_F(CacheDevTest, PlaceWithADamagedRecordIsNotGivenAway) {
@@ -458,12 +525,90 @@ TEST_F(CacheDevTest, PlaceWithADamagedRecordIsNotGivenAway) {
 }
 
 TEST_F(CacheDevTest, RecordWithoutSenseIsDamaged) {
-  DeviceRecord record = record_of("odd");
-  record.streams = kMaxStreams + 1;
-  ASSERT_TRUE(dev().add_device(record).ok());
+  const auto refused = [this](const std::function<void(DeviceRecord&)>& change) {
+    ASSERT_TRUE(format(image_).ok());
+    open();
+    const std::uint32_t place = add("odd");
+    DeviceRecord record = dev().devices().at(0).record;
+    change(record);
+    seal(record, dev().tag());
+    for (const std::uint64_t table : {dev().geometry().device_records, dev().geometry().device_records_copy}) {
+      MemorySpace(image_).write(table + place * kMediaPage, &record, sizeof record);
+    }
+    open();
+    EXPECT_TRUE(dev().devices().empty());
+    EXPECT_EQ(dev().damaged_device_records(), 1U);
+    EXPECT_FALSE(dev().place_usable(place));
+  };
+  const auto named = [](const std::string& name) {
+    return [name](DeviceRecord& record) {
+      record.name = {};
+      std::copy(name.begin(), name.end(), record.name.begin());
+    };
+  };
+  refused([](DeviceRecord& r) { r.streams = kMaxStreams + 1; });
+  refused([](DeviceRecord& r) { r.streams = 0; });
+  refused([](DeviceRecord& r) { r.size_bytes = 0; });
+  refused([](DeviceRecord& r) { r.size_bytes += 1; });
+  refused([](DeviceRecord& r) { r.size_bytes = kMaxDeviceBytes + 512; });
+  refused([](DeviceRecord& r) { r.device_id = kMaxDeviceId; });
+  refused([](DeviceRecord& r) { r.name.fill('x'); });
+  refused([](DeviceRecord& r) { r.backing_id.fill('x'); });
+  refused([](DeviceRecord& r) { r.backing_path.fill('x'); });
+  refused([](DeviceRecord& r) { r.backing_path = {}; });
+  for (const char* name : {"", ".", "..", ".pcache", "a/b", "a\nb", "\x1b[2J"}) refused(named(name));
+}
+
+// Nothing tells which of the two is the right one: neither is used, and nothing of them is given away.
+TEST_F(CacheDevTest, TwoRecordsOfOneIdOrNameAreBothDamaged) {
+  for (const bool same_id : {true, false}) {
+    ASSERT_TRUE(format(image_).ok());
+    open();
+    add("one");
+    const std::uint32_t other = add("two");
+    add("three");
+    DeviceRecord record = dev().devices().at(1).record;
+    if (same_id) {
+      record.device_id = dev().devices().at(0).record.device_id;
+    } else {
+      record.name = dev().devices().at(0).record.name;
+    }
+    seal(record, dev().tag());
+    for (const std::uint64_t table : {dev().geometry().device_records, dev().geometry().device_records_copy}) {
+      MemorySpace(image_).write(table + other * kMediaPage, &record, sizeof record);
+    }
+    open();
+    EXPECT_EQ(memory(), (Memory{{"three", 0}}));
+    EXPECT_EQ(dev().damaged_device_records(), 2U);
+    EXPECT_EQ(add("four"), 3U);
+  }
+}
+
+TEST_F(CacheDevTest, ADirtyTailThatNoEpochReachesIsDamaged) {
+  const std::uint32_t place = add("one");
+  for (const bool closed : {false, true}) {
+    ASSERT_TRUE(dev().set_clean_epoch(place, kCounterLimit - 1).ok());
+    ASSERT_TRUE(dev().set_closed_lsns(place, kCounterLimit - 1).ok());
+    open();
+    EXPECT_EQ(*dev().clean_epoch(place), kCounterLimit - 1);
+    ASSERT_TRUE(closed ? dev().set_closed_lsns(place, kCounterLimit).ok()
+                       : dev().set_clean_epoch(place, kCounterLimit).ok());
+    open();
+    EXPECT_EQ(dev().clean_epoch(place).status().code(), Errc::integrity);
+  }
+}
+
+TEST_F(CacheDevTest, WhenIdsRunOutNothingIsAddedAndTheCacheDeviceStaysReadable) {
+  opened_ = {};
+  Superblock superblock = superblock_at(0);
+  superblock.next_device_id = kMaxDeviceId - 1;
+  for (const std::uint64_t copy : {std::uint64_t{0}, kMediaPage}) put_superblock(copy, superblock);
   open();
-  EXPECT_TRUE(dev().devices().empty());
-  EXPECT_EQ(dev().damaged_device_records(), 1U);
+  add("last");
+  DeviceRecord record = record_of("one too many");
+  EXPECT_EQ(dev().add_device(record).status().code(), Errc::no_space);
+  open();
+  EXPECT_EQ(memory(), (Memory{{"last", 0}}));
 }
 
 // A device whose dirty tail is gone cannot tell clean from dirty; the others are none the worse for it.

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "media/key_record.h"
 #include "tests/support/memory_space.h"
 
 namespace pcache {
@@ -87,6 +88,19 @@ class SegmentPoolTest : public testing::Test {
     seal(entry, opened_->dev->tag());
     ASSERT_TRUE(space().write(entry_offset(id), &entry, sizeof entry));
     ASSERT_TRUE(space().write(entry_offset(id, true), &entry, sizeof entry));
+  }
+
+  // Stores a valid record with the tag in a slot of a segment.
+  void put_record(SegmentId id, std::uint32_t slot, std::uint32_t tag) {
+    KeyRecord record{};
+    record.cache_tag = tag;
+    record.type = RecordType::write;
+    record.crc = record_crc(record);
+    ASSERT_TRUE(space().write(opened_->dev->geometry().record_offset(id, slot), &record, sizeof record));
+  }
+  void damage_entry(SegmentId id) {
+    damage(entry_offset(id) + 30);
+    damage(entry_offset(id, true) + 40);
   }
 
   // Lets the power go at each point of `operation`, and gives `check` what is left, and whether that was all of it.
@@ -221,10 +235,12 @@ TEST_F(SegmentPoolTest, EitherCopyOfAnEntryIsEnough) {
   for (const bool second_copy : {false, true}) {
     for (std::size_t byte = 0; byte < kRecordSize; ++byte) {
       damage(entry_offset(taken.id, second_copy) + byte);
+      SCOPED_TRACE(testing::Message() << "byte " << byte << (second_copy ? " of the second copy" : ""));
       const SegmentPool again(*opened_->dev);
-      EXPECT_EQ(in_use(again), expected) << "byte " << byte << (second_copy ? " of the second copy" : "");
+      EXPECT_EQ(in_use(again), expected);
       EXPECT_EQ(again.damaged_count(), 0U);
-      damage(entry_offset(taken.id, second_copy) + byte);
+      EXPECT_EQ(again.repairs().repaired, 1U);
+      EXPECT_EQ(SegmentPool(*opened_->dev).repairs().repaired, 0U) << "it is repaired";
     }
     space().fail_reads(entry_offset(taken.id, second_copy), kRecordSize);
     EXPECT_EQ(in_use(SegmentPool(*opened_->dev)), expected);
@@ -235,8 +251,8 @@ TEST_F(SegmentPoolTest, EitherCopyOfAnEntryIsEnough) {
 TEST_F(SegmentPoolTest, SegmentWithADamagedEntryIsSetAside) {
   const auto used = take(pool());
   const auto intact = take(pool());
-  damage(entry_offset(used.id));
-  damage(entry_offset(used.id, true));
+  put_record(used.id, 3, opened_->dev->tag());
+  damage_entry(used.id);
   open();
   EXPECT_EQ(pool().damaged_count(), 1U);
   EXPECT_EQ(in_use(pool()), (InUse{{intact.id, intact.generation}}));
@@ -245,6 +261,56 @@ TEST_F(SegmentPoolTest, SegmentWithADamagedEntryIsSetAside) {
   EXPECT_TRUE(is_empty(pool()));
   open();
   EXPECT_EQ(pool().damaged_count(), 1U) << "nobody repaired it";
+}
+
+// Whatever its entry said, there is nothing that could be missing.
+TEST_F(SegmentPoolTest, SegmentThatNeverHeldARecordIsFreeThoughItsEntryIsDamaged) {
+  const auto used = take(pool());
+  put_record(used.id, 0, opened_->dev->tag() + 1);  // of an earlier formatting
+  damage_entry(used.id);
+  open();
+  EXPECT_EQ(pool().damaged_count(), 0U);
+  EXPECT_EQ(pool().free_count(), kSegments);
+  for (std::uint32_t i = 0; i < kSegments; ++i) take(pool());
+  open();
+  EXPECT_EQ(in_use(pool()).size(), kSegments) << "taking it stored its entry anew";
+}
+
+TEST_F(SegmentPoolTest, SegmentWithOneRecordThatCannotBeJudgedIsSetAside) {
+  const auto used = take(pool());
+  damage_entry(used.id);
+  const std::uint64_t last =
+      opened_->dev->geometry().record_offset(used.id, opened_->dev->geometry().slots_per_segment - 1);
+  const std::uint64_t one = 1;
+  ASSERT_TRUE(space().write(last + 24, &one, sizeof one));
+  EXPECT_EQ(SegmentPool(*opened_->dev).damaged_count(), 1U) << "a damaged record";
+  const std::uint64_t none = 0;
+  ASSERT_TRUE(space().write(last + 24, &none, sizeof none));
+  EXPECT_EQ(SegmentPool(*opened_->dev).damaged_count(), 0U);
+  space().fail_reads(last, kRecordSize);
+  EXPECT_EQ(SegmentPool(*opened_->dev).damaged_count(), 1U) << "an unreadable record";
+}
+
+TEST_F(SegmentPoolTest, ACopyThatCannotBeWrittenIsCountedAndTheOtherOneUsed) {
+  const auto taken = take(pool());
+  damage(entry_offset(taken.id) + 30);
+  space().fail_writes(entry_offset(taken.id), kRecordSize);
+  const SegmentPool again(*opened_->dev);
+  EXPECT_EQ(again.repairs().repaired, 0U);
+  EXPECT_EQ(again.repairs().failed, 1U);
+  EXPECT_EQ(in_use(again), (InUse{{taken.id, taken.generation}}));
+}
+
+TEST_F(SegmentPoolTest, WhereItIsOnlyInspectedNothingIsRepaired) {
+  const auto taken = take(pool());
+  damage(entry_offset(taken.id) + 30);
+  const MemorySpace::Image before = *image_;
+  auto inspected = CacheDev::open(std::make_unique<MemorySpace>(image_), CacheDev::Access::inspect);
+  ASSERT_TRUE(inspected.ok());
+  const SegmentPool pool(**inspected);
+  EXPECT_EQ(in_use(pool), (InUse{{taken.id, taken.generation}}));
+  EXPECT_EQ(pool.repairs().repaired, 0U);
+  EXPECT_TRUE(*image_ == before);
 }
 
 TEST_F(SegmentPoolTest, SegmentWithAnUnreadableEntryIsSetAside) {
@@ -264,10 +330,17 @@ TEST_F(SegmentPoolTest, EntryWithoutSenseIsSetAside) {
   put_entry(2, entry);
   entry.stream = kMaxStreams - 1;
   put_entry(3, entry);
+  for (const SegmentId id : {4, 5, 6}) {
+    SegmentEntry beyond = entry;  // no counter gets there
+    (id == 4 ? beyond.generation : id == 5 ? beyond.chain : beyond.first_lsn) = kCounterLimit;
+    put_entry(id, beyond);
+  }
+  entry.generation = entry.chain = entry.first_lsn = kCounterLimit - 1;
+  put_entry(7, entry);
   open();
-  EXPECT_EQ(pool().damaged_count(), 2U);
-  EXPECT_EQ(in_use(pool()), (InUse{{3, 0}}));
-  EXPECT_EQ(pool().free_count(), kSegments - 3);
+  EXPECT_EQ(pool().damaged_count(), 5U);
+  EXPECT_EQ(in_use(pool()), (InUse{{3, 0}, {7, kCounterLimit - 1}}));
+  EXPECT_EQ(pool().free_count(), kSegments - 7);
 }
 
 TEST_F(SegmentPoolTest, EntriesOfAnotherFormattingAreNotBelieved) {
@@ -278,6 +351,7 @@ TEST_F(SegmentPoolTest, EntriesOfAnotherFormattingAreNotBelieved) {
   for (const bool second_copy : {false, true}) {
     ASSERT_TRUE(space().write(entry_offset(1, second_copy), &entry, sizeof entry));
   }
+  put_record(1, 0, opened_->dev->tag());
   open();
   EXPECT_TRUE(pool().in_use().empty());
   EXPECT_EQ(pool().damaged_count(), 1U);
