@@ -90,9 +90,10 @@ Result<std::shared_ptr<CachedDevice>> Cache::attach(const CacheDev::Device& devi
     if (Status status = attached->settle(); !status.ok()) return status;
   }
   const std::lock_guard lock(devices_mutex_);
+  devices_.reserve(devices_.size() + 1);
+  if (started_) attached->start();  // what can fail comes before what others see
   devices_.push_back(attached);
   reserve_.fetch_add(device.record.streams, std::memory_order_relaxed);
-  if (started_) attached->start();
   return attached;
 }
 
@@ -123,7 +124,15 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
   }
   const auto place = cache_dev_->add_device(record);
   if (!place) return place.status();
-  return attach({*place, record}, std::move(backing));
+  // A device that cannot be brought up must not be there at the next opening.
+  try {
+    auto attached = attach({*place, record}, std::move(backing));
+    if (!attached) (void)cache_dev_->remove_device(*place);
+    return attached;
+  } catch (...) {
+    (void)cache_dev_->remove_device(*place);
+    throw;
+  }
 }
 
 Status Cache::remove(const std::shared_ptr<CachedDevice>& device) {

@@ -1,13 +1,15 @@
 // Looking for damage on a cache device that is not mounted.
 
+#include "base/no_throw.h"
 #include "cache/cache.h"
 #include "device/damage_teller.h"
 #include "device/open_to_inspect.h"
 #include "pcache/inspect.h"
 
 namespace pcache {
+namespace {
 
-Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report) {
+Result<CheckReport> check(const std::string& path, const std::function<void(const Damage&)>& report) {
   auto cache_dev = open_to_inspect(path);
   if (!cache_dev) return cache_dev.status();
   CheckReport found;
@@ -32,6 +34,12 @@ Result<CheckReport> check_cache_dev(const std::string& path, const std::function
   }
   found.damages = teller.count();
   return found;
+}
+
+}  // namespace
+
+Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report) {
+  return no_throw("cannot check " + path, [&] { return check(path, report); });
 }
 
 }  // namespace pcache

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <string_view>
 
+#include "base/no_throw.h"
 #include "base/size_text.h"
 
 namespace pcache {
@@ -39,6 +41,11 @@ DeviceManagerImpl::~DeviceManagerImpl() {
 }
 
 Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOptions& options) {
+  return no_throw("cannot open cache device " + path, [&] { return open_checked(path, options); });
+}
+
+// What is set up takes itself down again when it fails: the cache device is known to others only when all is done.
+Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptions& options) {
   const std::lock_guard change(change_mutex_);
   if (Status status = check_cache_options(options); !status.ok()) return status;
   auto space = open_pmem_space(path);
@@ -68,25 +75,23 @@ Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOpt
       }
     }
   }
-  Cache& opened = **cache;
-  {
-    const std::unique_lock lock(mutex_);
-    caches_.push_back(std::move(*cache));
-  }
+  std::vector<Entry> attached;
   for (const CacheDev::Device& device : devices) {
-    if (Status status = attach(opened, device); !status.ok()) {
-      const std::unique_lock lock(mutex_);
-      std::erase_if(entries_, [&](const Entry& entry) { return entry.cache == &opened; });
-      caches_.pop_back();
-      return status;
-    }
+    auto entry = attach(**cache, device);
+    if (!entry) return entry.status();
+    attached.push_back(std::move(*entry));
   }
-  opened.start();
+  (*cache)->start();
+  const std::unique_lock lock(mutex_);
+  caches_.reserve(caches_.size() + 1);
+  entries_.reserve(entries_.size() + attached.size());
+  caches_.push_back(std::move(*cache));
+  std::move(attached.begin(), attached.end(), std::back_inserter(entries_));
   return Status();
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9).
-Status DeviceManagerImpl::attach(Cache& cache, const CacheDev::Device& device) {
+Result<DeviceManagerImpl::Entry> DeviceManagerImpl::attach(Cache& cache, const CacheDev::Device& device) {
   const std::string path = device.record.backing_path.data();
   const BackingIdentity recorded{device.record.backing_id.data(), device.record.size_bytes};
   std::string why;
@@ -105,9 +110,7 @@ Status DeviceManagerImpl::attach(Cache& cache, const CacheDev::Device& device) {
   auto attached = cache.attach(device, std::move(backing));
   if (!attached) return attached.status();
   if (!why.empty()) (*attached)->set_detail(why);
-  const std::unique_lock lock(mutex_);
-  entries_.push_back({&cache, *attached});
-  return Status();
+  return Entry{&cache, *attached};
 }
 
 Result<Cache*> DeviceManagerImpl::choose_cache(const std::string& label) const {
@@ -172,6 +175,11 @@ void DeviceManagerImpl::exclude_filesystem(std::uint64_t device_number) {
 }
 
 Status DeviceManagerImpl::add(const std::string& name, const std::string& backing_path, const AddOptions& options) {
+  return no_throw("cannot add logical device " + name, [&] { return add_checked(name, backing_path, options); });
+}
+
+Status DeviceManagerImpl::add_checked(const std::string& name, const std::string& backing_path,
+                                      const AddOptions& options) {
   if (Status status = check_logic_dev_name(name); !status.ok()) return status;
   const std::lock_guard change(change_mutex_);
   const auto cache = choose_cache(options.cache_label);
@@ -194,6 +202,10 @@ Status DeviceManagerImpl::add(const std::string& name, const std::string& backin
   if (options.size_bytes && *options.size_bytes != (*backing)->size_bytes()) {
     return Status(Errc::invalid, "backing device " + path + " has " + std::to_string((*backing)->size_bytes()) +
                                      " bytes, not the " + std::to_string(*options.size_bytes) + " that --size says");
+  }
+  {
+    const std::unique_lock lock(mutex_);
+    entries_.reserve(entries_.size() + 1);  // nothing may fail once it is recorded
   }
   auto device = (*cache)->add(name, std::move(*backing));
   if (!device) return device.status();
@@ -221,43 +233,55 @@ Status DeviceManagerImpl::flush(const std::string& name) {
 }
 
 Status DeviceManagerImpl::remove(const std::string& name) {
+  return no_throw("cannot remove logical device " + name, [&] { return remove_checked(name); });
+}
+
+Status DeviceManagerImpl::remove_checked(const std::string& name) {
   const std::lock_guard change(change_mutex_);
   const auto entry = find_entry(name);
   if (!entry) return entry.status();
-  {
-    // Not found any more from here on; put back if it cannot go.
+  const auto set_leaving = [&](bool leaving) {
     const std::unique_lock lock(mutex_);
-    std::erase_if(entries_, [&](const Entry& e) { return e.device == entry->device; });
-  }
-  const auto put_back = [&](Status status) {
-    const std::unique_lock lock(mutex_);
-    entries_.push_back(*entry);
-    return status;
+    for (Entry& e : entries_) {
+      if (e.device == entry->device) e.leaving = leaving;
+    }
   };
+  // Not found any more from here on, unless it cannot go.
+  set_leaving(true);
+  struct PutBack {
+    const decltype(set_leaving)& set;
+    bool needed = true;
+    ~PutBack() {
+      if (needed) set(false);
+    }
+  } put_back{set_leaving};
   CachedDevice& device = *entry->device;
   const LogicDevStats stats = device.stats();
   if (stats.state != "running" && (stats.dirty_bytes != 0 || stats.state == "failed")) {
-    return put_back(Status(Errc::dirty, "logical device " + name + " may hold data that exists only in the cache (" +
-                                            format_size(stats.dirty_bytes) + "): " + stats.detail));
+    return Status(Errc::dirty, "logical device " + name + " may hold data that exists only in the cache (" +
+                                   format_size(stats.dirty_bytes) + "): " + stats.detail);
   }
   if (stats.lost_bytes != 0) {
-    return put_back(lost_data(name, stats.lost_bytes));
+    return lost_data(name, stats.lost_bytes);
   }
   device.refuse_writes(true);
   if (stats.state == "running" && device.drain(0) != 0) {
     device.refuse_writes(false);
-    if (const std::uint64_t lost = device.stats().lost_bytes; lost != 0) return put_back(lost_data(name, lost));
-    return put_back(Status(Errc::failed, "backing device " + stats.backing +
-                                             " did not take all data of logical device " + name +
-                                             "; it stays as it is"));
+    if (const std::uint64_t lost = device.stats().lost_bytes; lost != 0) return lost_data(name, lost);
+    return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
+                                    "; it stays as it is");
   }
-  return entry->cache->remove(entry->device);
+  put_back.needed = false;  // its operations end here, whatever comes of it
+  Status status = entry->cache->remove(entry->device);
+  const std::unique_lock lock(mutex_);
+  std::erase_if(entries_, [&](const Entry& e) { return e.device == entry->device; });
+  return status;
 }
 
 Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string& name) const {
   const std::shared_lock lock(mutex_);
   for (const Entry& entry : entries_) {
-    if (entry.device->name() == name) return entry;
+    if (entry.device->name() == name && !entry.leaving) return entry;
   }
   return Status(Errc::not_found, "there is no logical device " + name);
 }
@@ -270,7 +294,7 @@ std::shared_ptr<LogicDev> DeviceManagerImpl::find(const std::string& name) const
 std::shared_ptr<LogicDev> DeviceManagerImpl::find_inode(std::uint64_t inode) const {
   const std::shared_lock lock(mutex_);
   for (const Entry& entry : entries_) {
-    if (entry.device->inode() == inode && is_exposed(*entry.device)) return entry.device;
+    if (entry.device->inode() == inode && !entry.leaving && is_exposed(*entry.device)) return entry.device;
   }
   return nullptr;
 }
@@ -280,7 +304,7 @@ std::vector<std::shared_ptr<LogicDev>> DeviceManagerImpl::list() const {
   {
     const std::shared_lock lock(mutex_);
     for (const Entry& entry : entries_) {
-      if (is_exposed(*entry.device)) devices.push_back(entry.device);
+      if (!entry.leaving && is_exposed(*entry.device)) devices.push_back(entry.device);
     }
   }
   std::sort(devices.begin(), devices.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
@@ -291,7 +315,9 @@ StatusReport DeviceManagerImpl::status() const {
   StatusReport report;
   const std::shared_lock lock(mutex_);
   for (const auto& cache : caches_) report.cache_devs.push_back(cache->stats());
-  for (const Entry& entry : entries_) report.logic_devs.push_back(entry.device->stats());
+  for (const Entry& entry : entries_) {
+    if (!entry.leaving) report.logic_devs.push_back(entry.device->stats());
+  }
   std::sort(report.logic_devs.begin(), report.logic_devs.end(),
             [](const LogicDevStats& a, const LogicDevStats& b) { return a.name < b.name; });
   return report;

@@ -30,13 +30,17 @@ class DeviceManagerImpl final : public DeviceManager {
   struct Entry {
     Cache* cache = nullptr;
     std::shared_ptr<CachedDevice> device;
+    bool leaving = false;  // being removed: not found any more, but its name and its backing are taken
   };
 
   Result<Cache*> choose_cache(const std::string& label) const;
   Result<Entry> find_entry(const std::string& name) const;
   Status check_backing_free(const std::string& path) const;
   Status check_identity_free(const BackingIdentity& identity, const std::string& path) const;
-  Status attach(Cache& cache, const CacheDev::Device& device);
+  Status open_checked(const std::string& path, const CacheOptions& options);
+  Status add_checked(const std::string& name, const std::string& backing_path, const AddOptions& options);
+  Status remove_checked(const std::string& name);
+  static Result<Entry> attach(Cache& cache, const CacheDev::Device& device);
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments

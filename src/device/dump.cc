@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/no_throw.h"
 #include "device/open_to_inspect.h"
 #include "media/key_record.h"
 #include "media/segment_entry.h"
@@ -153,9 +154,7 @@ void dump_records(const CacheDev& dev, const DumpedSegment& segment, const DumpV
   }
 }
 
-}  // namespace
-
-Status dump_cache_dev(const std::string& path, const DumpVisitor& visitor) {
+Status dump(const std::string& path, const DumpVisitor& visitor) {
   const auto opened = open_to_inspect(path);
   if (!opened) return opened.status();
   const CacheDev& dev = **opened;
@@ -172,6 +171,12 @@ Status dump_cache_dev(const std::string& path, const DumpVisitor& visitor) {
     if (segment.usable && segment.in_use) dump_records(dev, segment, visitor);
   });
   return Status();
+}
+
+}  // namespace
+
+Status dump_cache_dev(const std::string& path, const DumpVisitor& visitor) {
+  return no_throw("cannot dump " + path, [&] { return dump(path, visitor); });
 }
 
 }  // namespace pcache

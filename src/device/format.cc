@@ -14,6 +14,7 @@
 #include <filesystem>
 
 #include "base/file_lock.h"
+#include "base/no_throw.h"
 #include "base/size_text.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
@@ -93,9 +94,12 @@ Status make_file(const std::string& path, const FormatOptions& options) {
   }
   const UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd) return Status::from_errno(errno, "cannot make cache file " + path);
-  Status status = check_size(fd.get(), path, *options.size_bytes, 0, options);
-  if (status.ok()) status = resize(fd.get(), path, 0, *options.size_bytes);
-  if (status.ok()) status = write_format(path, options);
+  const Status status = no_throw("cannot format " + path, [&] {
+    Status made = check_size(fd.get(), path, *options.size_bytes, 0, options);
+    if (made.ok()) made = resize(fd.get(), path, 0, *options.size_bytes);
+    if (made.ok()) made = write_format(path, options);
+    return made;
+  });
   if (!status.ok()) unlink(path.c_str());
   return status;
 }
@@ -140,9 +144,7 @@ Status check_cut_cache(int fd, const std::string& path, const FormatOptions& opt
   return is_cache && options.force && !options.discard_dirty ? may_be_dirty(path, "it was cut short") : Status();
 }
 
-}  // namespace
-
-Status format_cache_dev(const std::string& path, const FormatOptions& options) {
+Status format_checked(const std::string& path, const FormatOptions& options) {
   if (Status status = check_label(options.label); !status.ok()) return status;
   if (options.segment_size_bytes != 0 && !compute_geometry(INT64_MAX / 2, options.segment_size_bytes)) {
     return Status(Errc::invalid, "a segment size of " + format_size(options.segment_size_bytes) +
@@ -187,6 +189,12 @@ Status format_cache_dev(const std::string& path, const FormatOptions& options) {
     if (Status status = resize(fd.get(), path, old_size, size); !status.ok()) return status;
   }
   return write_format(path, options);
+}
+
+}  // namespace
+
+Status format_cache_dev(const std::string& path, const FormatOptions& options) {
+  return no_throw("cannot format " + path, [&] { return format_checked(path, options); });
 }
 
 }  // namespace pcache

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/no_throw.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "cache/cache.h"
@@ -230,10 +231,8 @@ void Salvager::tell_run() {
   run_count_ = 0;
 }
 
-}  // namespace
-
-Result<SalvageReport> salvage_logic_dev(const std::string& path, const std::string& name, const SalvageOptions& options,
-                                        const std::function<void(const Damage&)>& report) {
+Result<SalvageReport> salvage(const std::string& path, const std::string& name, const SalvageOptions& options,
+                              const std::function<void(const Damage&)>& report) {
   auto cache_dev = open_to_inspect(path);
   if (!cache_dev) return cache_dev.status();
   auto cache = Cache::open(std::move(*cache_dev), CacheOptions());
@@ -266,6 +265,13 @@ Result<SalvageReport> salvage_logic_dev(const std::string& path, const std::stri
   if (Status status = Salvager(**attached, backing->get(), report).run(**image, found); !status.ok()) return status;
   if (Status status = (*image)->keep(); !status.ok()) return status;
   return found;
+}
+
+}  // namespace
+
+Result<SalvageReport> salvage_logic_dev(const std::string& path, const std::string& name, const SalvageOptions& options,
+                                        const std::function<void(const Damage&)>& report) {
+  return no_throw("cannot salvage from " + path, [&] { return salvage(path, name, options, report); });
 }
 
 }  // namespace pcache

@@ -28,6 +28,10 @@ struct SourceDeleter {
   void operator()(pmem2_source* source) const { pmem2_source_delete(&source); }
 };
 
+struct MapDeleter {
+  void operator()(pmem2_map* map) const { pmem2_map_delete(&map); }
+};
+
 Granularity granularity_of(pmem2_map* map) {
   switch (pmem2_map_get_store_granularity(map)) {
     case PMEM2_GRANULARITY_BYTE:
@@ -170,10 +174,13 @@ Result<std::unique_ptr<PmemSpace>> open_pmem_space(const std::string& path, Pmem
   pmem2_source* raw_source = nullptr;
   if (pmem2_source_from_fd(&raw_source, fd.get()) != 0) return failure();
   const std::unique_ptr<pmem2_source, SourceDeleter> source(raw_source);
-  pmem2_map* map = nullptr;
-  if (pmem2_map_new(&map, config.get(), source.get()) != 0) return failure();
+  pmem2_map* raw_map = nullptr;
+  if (pmem2_map_new(&raw_map, config.get(), source.get()) != 0) return failure();
+  std::unique_ptr<pmem2_map, MapDeleter> map(raw_map);
   install_media_guard();
-  return std::unique_ptr<PmemSpace>(std::make_unique<Pmem2Space>(path, std::move(fd), map, access));
+  auto space = std::make_unique<Pmem2Space>(path, std::move(fd), map.get(), access);
+  (void)map.release();  // it is the space's from here on
+  return std::unique_ptr<PmemSpace>(std::move(space));
 }
 
 }  // namespace pcache

@@ -1,16 +1,20 @@
 #include "pcache/device_manager.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "pcache/backing_dev.h"
 #include "pcache/pmem_space.h"
+#include "tests/support/child_process.h"
 #include "tests/support/logic_io.h"
 #include "tests/support/loop_device.h"
 #include "tests/support/temp_dir.h"
@@ -603,6 +607,70 @@ TEST_F(DeviceManagerTest, ABlockDeviceIsRememberedByTheNameGiven) {
   EXPECT_EQ(stats("db").state, "running") << stats("db").detail;
   EXPECT_EQ(read("db", 511, 19), "bonly in the cacheb");
   EXPECT_TRUE(manager_->remove("db").ok());
+}
+
+// --- Out of memory
+
+// The address space that this process has mapped, in bytes.
+std::uint64_t mapped_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t pages = 0;
+  statm >> pages;
+  return pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Runs `body` with room for so many more bytes.
+template <typename Body>
+auto with_room_for(std::uint64_t bytes, Body body) {
+  struct rlimit limit {};
+  getrlimit(RLIMIT_AS, &limit);
+  const struct rlimit before = limit;
+  limit.rlim_cur = mapped_bytes() + bytes;
+  setrlimit(RLIMIT_AS, &limit);
+  auto result = body();
+  setrlimit(RLIMIT_AS, &before);
+  return result;
+}
+
+// Wherever memory runs out: an error says so, and what was set up is gone, so that the same works later.
+TEST_F(DeviceManagerTest, WithoutMemoryOpeningAndAddingFailAndLeaveNothing) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer takes all address space";
+#endif
+  add("db", backing_);
+  make_file(dir_ / "other", kSize, 'o');
+  stop();
+  bool failed = false;
+  bool opened = false;
+  constexpr std::uint64_t kStep = 1 << 20;
+  for (std::uint64_t room = 0; !opened; room += kStep) {
+    const int outcome = result_in_child([&] {
+      const auto manager = DeviceManager::create();
+      const Status status = with_room_for(room, [&] { return manager->open_cache_dev(cache_, keep_dirty()); });
+      if (status.ok()) return 0;
+      if (status.code() != Errc::failed || !manager->status().cache_devs.empty()) return 2;
+      return manager->open_cache_dev(cache_, keep_dirty()).ok() ? 1 : 3;
+    });
+    ASSERT_TRUE(outcome == 0 || outcome == 1) << outcome << " with room for " << room << " bytes";
+    (outcome == 0 ? opened : failed) = true;
+    ASSERT_LT(room, 1ULL << 30) << "it never opens";
+  }
+  EXPECT_TRUE(failed);
+
+  for (std::uint64_t room = 0; room < 24 * kStep; room += kStep) {
+    const int outcome = result_in_child([&] {
+      const auto manager = DeviceManager::create();
+      if (!manager->open_cache_dev(cache_, keep_dirty()).ok()) return 3;
+      const Status status = with_room_for(room, [&] { return manager->add("other", dir_ / "other", {}); });
+      if (!status.ok() && manager->status().logic_devs.size() != 1) return 2;
+      if (!status.ok() && !manager->add("other", dir_ / "other", {}).ok()) return 4;
+      return manager->remove("other").ok() ? 0 : 5;
+    });
+    ASSERT_EQ(outcome, 0) << "with room for " << room << " bytes";
+  }
+  start();
+  EXPECT_EQ(stats("db").state, "running");
+  EXPECT_EQ(manager_->status().logic_devs.size(), 1U);
 }
 
 }  // namespace

@@ -682,6 +682,7 @@ TEST_F(StreamLogTest, RecordsThatDoNotBelongWhereTheyAreAreRefused) {
       {"no type", [](KeyRecord& r) { r.type = RecordType::none; }},
       {"an unknown type", [](KeyRecord& r) { r.type = static_cast<RecordType>(6); }},
       {"the last blocks", [](KeyRecord& r) { r.block = kDeviceBlocks - r.count; }, false},
+      {"an epoch that none reaches", [](KeyRecord& r) { r.epoch = kCounterLimit; }},
       {"a block beyond the end", [](KeyRecord& r) { r.block = kDeviceBlocks; }},
       {"a block far beyond the end", [](KeyRecord& r) { r.block = ~std::uint64_t{0}; }},
       {"no blocks", [](KeyRecord& r) { r.count = 0; }},
