@@ -61,7 +61,13 @@ attach() {
   LOOP=$(losetup --find --show --direct-io=on "$1") || skip "no free loop device"
   loops+=("$LOOP")
 }
-detach() { losetup -d "$1"; }
+# A detached loop device may be another test's next: the clean-up must not know it any more.
+detach() {
+  losetup -d "$1"
+  local kept=() l
+  for l in "${loops[@]}"; do [ "$l" = "$1" ] || kept+=("$l"); done
+  loops=("${kept[@]}")
+}
 
 # detach_and_wait LOOP [NAME]: detaching from MNT/NAME is up to the kernel where something still looks at the loop device.
 detach_and_wait() {

@@ -5,6 +5,6 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 seed=${1:-$RANDOM}
 for filesystem in ext4 xfs; do
-  bash "$here/witness.sh" -f $filesystem -p 500+ -b 500 -o 800 -s "$seed"
+  bash "$here/witness.sh" -f $filesystem -p 500+ -b 1000 -o 800 -s "$seed"
 done
 bash "$here/kept.sh" -k 30 -o 400 -s "$seed"

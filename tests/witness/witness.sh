@@ -5,12 +5,12 @@
 #
 # usage: witness.sh -f ext4|xfs [-p POINTS] [-b BETWEENS] [-o OPERATIONS] [-s SEED]
 #
-# Looks at POINTS of the recorded flushes, evenly spread (500+: at all of them, at least 500), and at BETWEENS states in
-# between. OPERATIONS is how many operations are fsynced. After a failure the recording is kept, and the command that
-# looks at its states again is printed.
+# Looks at POINTS of the recorded flushes, evenly spread (500+: at all of them, at least 500), and at up to BETWEENS
+# states in between, at least POINTS. OPERATIONS is how many operations are fsynced: four may share a flush. After a
+# failure the recording is kept, and the command that looks at its states again is printed.
 . "$(dirname "$0")/witness.bash"
 
-filesystem=ext4 points=60 betweens=60 operations=120 seed=$RANDOM
+filesystem=ext4 points=60 betweens=120 operations=300 seed=$RANDOM
 while getopts f:p:b:o:s: option; do
   case $option in
     f) filesystem=$OPTARG ;;
