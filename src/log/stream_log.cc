@@ -231,9 +231,20 @@ std::vector<StreamLog::Hole> StreamLog::replay(
   return holes;
 }
 
-// Persist order: fillers and erasures, then all that the log consists of; nothing else is appended before. What a
-// killed process left in the page cache would otherwise become a hole that no crash explains, once newer epochs are
-// durable.
+Status StreamLog::fill(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch) {
+  PmemSpace& space = cache_dev_.space();
+  const KeyRecord record = make_record(segment, lsn, epoch, {RecordType::filler}, 0);
+  const std::uint64_t offset =
+      cache_dev_.geometry().record_offset(segment.id, static_cast<std::uint32_t>(lsn - segment.first_lsn));
+  if (!space.write(offset, &record, sizeof record)) {
+    return Status(Errc::failed, space.path() + ": the cache device failed during recovery");
+  }
+  return space.persist(offset, sizeof record);
+}
+
+// Persist order: fillers into holes, the filler of the newest epoch, erasures, then all that the log consists of;
+// nothing else is appended before. What a killed process left in the page cache would otherwise become a hole that no
+// crash explains, once newer epochs are durable.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
@@ -243,23 +254,26 @@ Status StreamLog::settle(std::span<const Hole> holes) {
       const auto segment = std::find_if(segments_.begin(), segments_.end(),
                                         [&](const Segment& s) { return s.first_lsn <= lsn && lsn < end_lsn(s); });
       if (segment == segments_.end()) continue;  // a missing segment: there is no place to fill
-      const KeyRecord record = make_record(*segment, lsn, hole.next_epoch, {RecordType::filler}, 0);
-      const std::uint64_t offset =
-          geometry.record_offset(segment->id, static_cast<std::uint32_t>(lsn - segment->first_lsn));
-      if (!space.write(offset, &record, sizeof record)) {
-        return Status(Errc::failed, space.path() + ": the cache device failed during recovery");
-      }
-      if (Status status = space.persist(offset, sizeof record); !status.ok()) return status;
+      if (Status status = fill(*segment, lsn, hole.next_epoch); !status.ok()) return status;
     }
   }
   // A record whose payload did not count was not the last one of the log, and would be found as if newer than what is
-  // appended in its place and before it.
+  // appended in its place and before it. But its epoch was the newest: a filler goes on saying so, since the next
+  // recovery would else take one epoch more for unflushed, and drop damaged records of it without a word.
   const Segment& head = segments_.back();
+  const std::uint64_t newest_epoch = last_epoch();
+  bool any = false;
   for (std::uint64_t lsn = next_lsn_; lsn < end_lsn(head); ++lsn) {
     const auto slot = static_cast<std::uint32_t>(lsn - head.first_lsn);
     if (KeyRecord record; !read_record(head, slot, record)) continue;
+    if (!any) {
+      if (Status status = fill(head, next_lsn_, newest_epoch); !status.ok()) return status;
+      any = true;
+      if (lsn == next_lsn_) continue;
+    }
     if (Status status = erase(head, slot); !status.ok()) return status;
   }
+  if (any) ++next_lsn_;
   for (const Segment& segment : segments_) {
     if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {
       return status;

@@ -114,6 +114,7 @@ class StreamLog {
   bool payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const;
   Status store_failed() const;
   Status erase(const Segment& segment, std::uint32_t slot);
+  Status fill(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch);
   // `stored`: how many records were written, also when a later one was not.
   Status store_records(std::span<const LogEntry> entries, std::uint64_t epoch, Persist persist, std::uint32_t& stored);
   KeyRecord make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,

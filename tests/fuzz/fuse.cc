@@ -70,7 +70,7 @@ class Kernel {
   // Something that came from the kernel and says that it is `length` bytes long.
   void send_no_request(const std::vector<std::byte>& bytes, std::uint32_t length) {
     auto request = pool_.take();
-    std::memcpy(request->space().data(), bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), request->space().begin());
     std::memcpy(request->space().data(), &length, sizeof length);
     PCACHE_CHECK(
         request->arrived(daemon_.get(), bytes.size()) == (length == bytes.size() && length >= sizeof(fuse_in_header)),
