@@ -57,7 +57,7 @@ printf '%s\n' ${*:-$(all_targets)} | xargs -P 2 -I{} bash -c 'run_target {}' || 
 total=0
 for target in ${*:-$(all_targets)}; do
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/logs/$target")
-  coverage=$(grep -o 'cov: [0-9]*' "$build/logs/$target" | tail -1)
+  coverage=$(grep -o 'cov: [0-9]*' "$build/logs/$target" | tail -1 || true)
   echo "$target: ${runs:-?} executions, ${coverage:-no coverage}"
   total=$((total + ${runs:-0}))
   failed=$(sed -n 's/.*Test unit written to //p' "$build/logs/$target")
