@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <span>
@@ -14,12 +13,10 @@ namespace pcache {
 class AlignedBuffer {
  public:
   // `size` bytes, uninitialised, at a multiple of `alignment` (a power of two). Throws std::bad_alloc.
-  explicit AlignedBuffer(std::size_t size, std::size_t alignment = 4096) : size_(size) {
-    if (size == 0) return;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, alignment, size) != 0) throw std::bad_alloc();
-    data_.reset(static_cast<std::byte*>(memory));
-  }
+  explicit AlignedBuffer(std::size_t size, std::size_t alignment = 4096)
+      : data_(size == 0 ? nullptr : static_cast<std::byte*>(::operator new(size, std::align_val_t(alignment))),
+              Free{std::align_val_t(alignment)}),
+        size_(size) {}
   AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
     size_ = std::exchange(other.size_, 0);
@@ -35,7 +32,8 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
+    std::align_val_t alignment;
+    void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
   };
   std::unique_ptr<std::byte, Free> data_;
   std::size_t size_;

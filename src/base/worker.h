@@ -13,7 +13,8 @@ namespace pcache {
 // start(), stop() and running() are for one thread; kick() is for any.
 class Worker {
  public:
-  // `step` does a piece of work and returns how long it has nothing more to do unless kicked; 0: there is more now.
+  // `step` does a piece of work and returns how long it has nothing more to do unless kicked; 0: there is more now. It
+  // may throw std::bad_alloc, and is then repeated.
   Worker(std::string name, std::function<std::chrono::milliseconds()> step);
   ~Worker() { stop(); }
   Worker(const Worker&) = delete;
@@ -29,6 +30,7 @@ class Worker {
 
  private:
   void run();
+  std::chrono::milliseconds step();
 
   const std::string name_;
   const std::function<std::chrono::milliseconds()> step_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include "base/pause_point.h"
 
@@ -156,16 +157,20 @@ void Cache::start() {
 }
 
 void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first) {
-  {
+  try {
     const std::lock_guard lock(waiting_mutex_);
     if (!device.stopped()) {
-      waiting_.fetch_add(1, std::memory_order_relaxed);
       if (first) {
-        queue_.push_front({&device, std::move(op)});
+        queue_.push_front({&device, nullptr});
+        queue_.front().op = std::move(op);
       } else {
-        queue_.push_back({&device, std::move(op)});
+        queue_.push_back({&device, nullptr});
+        queue_.back().op = std::move(op);
       }
+      waiting_.fetch_add(1, std::memory_order_relaxed);
     }
+  } catch (const std::bad_alloc&) {
+    // Not in the queue, and therefore still here.
   }
   if (op) return device.finish(std::move(op), EIO);
   reclaim_.kick();
@@ -175,7 +180,7 @@ void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bo
 bool Cache::wake_writers() {
   bool woke = false;
   while (pool_.free_count() > reserve()) {
-    std::optional<Waiting> next = next_waiting(nullptr);
+    std::optional<Waiting> next = next_waiting([](const Waiting&) { return true; });
     if (!next) return woke;
     next->op->waited = true;
     next->device->resume(std::move(next->op));
@@ -184,7 +189,9 @@ bool Cache::wake_writers() {
   // What others hold on to must not stop a device whose own segments become clean.
   for (const auto& device : devices()) {
     if (pool_.free_count() == 0) break;
-    std::optional<Waiting> next = next_waiting(device.get());
+    // One that cannot go on with it would be back in the queue at once, for ever.
+    std::optional<Waiting> next =
+        next_waiting([&](const Waiting& w) { return w.device == device.get() && device->may_take_share(*w.op); });
     if (!next) continue;
     next->op->waited = true;
     next->device->resume(std::move(next->op));
@@ -193,13 +200,11 @@ bool Cache::wake_writers() {
   return woke;
 }
 
-// Takes the write that waits longest out of the queue: of any device, or of `device` and able to go on with what its
-// streams may take of the reserve. (One that is not would be back in the queue at once, for ever.)
-std::optional<Cache::Waiting> Cache::next_waiting(CachedDevice* device) {
+// Takes the write that waits longest out of the queue, of those that are `wanted`.
+template <typename Wanted>
+std::optional<Cache::Waiting> Cache::next_waiting(Wanted wanted) {
   const std::lock_guard lock(waiting_mutex_);
-  const auto next = std::find_if(queue_.begin(), queue_.end(), [&](const Waiting& w) {
-    return device == nullptr || (w.device == device && device->may_take_share(*w.op));
-  });
+  const auto next = std::find_if(queue_.begin(), queue_.end(), wanted);
   if (next == queue_.end()) return std::nullopt;
   std::optional<Waiting> taken(std::move(*next));
   queue_.erase(next);
@@ -208,20 +213,17 @@ std::optional<Cache::Waiting> Cache::next_waiting(CachedDevice* device) {
 }
 
 void Cache::fail_waiting(const CachedDevice* device) {
-  std::vector<Waiting> failed;
+  const auto is_its = [device](const Waiting& waiting) { return waiting.device == device; };
+  std::ptrdiff_t left = 0;
   {
     const std::lock_guard lock(waiting_mutex_);
-    for (auto it = queue_.begin(); it != queue_.end();) {
-      if (it->device == device) {
-        failed.push_back(std::move(*it));
-        it = queue_.erase(it);
-        waiting_.fetch_sub(1, std::memory_order_relaxed);
-      } else {
-        ++it;
-      }
-    }
+    left = std::count_if(queue_.begin(), queue_.end(), is_its);
   }
-  for (Waiting& waiting : failed) waiting.device->finish(std::move(waiting.op), EIO);
+  for (; left > 0; --left) {
+    std::optional<Waiting> failed = next_waiting(is_its);
+    if (!failed) return;
+    failed->device->finish(std::move(failed->op), EIO);
+  }
 }
 
 // A write that waits for a backing which takes nothing would wait for ever.
@@ -257,7 +259,7 @@ bool Cache::reclaim_step() {
   return woke;
 }
 
-Status Cache::commit(const std::vector<CachedDevice*>& devices) {
+Status Cache::commit(const std::vector<CachedDevice*>& devices) try {
   const std::lock_guard lock(commit_mutex_);
   if (!commit_error_.ok()) return commit_error_;
   std::vector<std::uint64_t> closed;
@@ -272,17 +274,23 @@ Status Cache::commit(const std::vector<CachedDevice*>& devices) {
   }
   for (std::size_t i = 0; i < devices.size(); ++i) devices[i]->set_durable_epoch(closed[i]);
   return Status();
+} catch (const std::bad_alloc&) {
+  return Status(Errc::failed, "out of memory");
 }
 
 void Cache::flush(CachedDevice& device, Completion done) {
-  if (!page_media_) {
-    device.set_durable_epoch(device.close_epoch());
-    return done(device.take_flush_error() ? EIO : 0);
-  }
-  {
+  bool accepted = true;
+  try {
     const std::lock_guard lock(flushing_mutex_);
-    flushing_.push_back({&device, done});
+    if (page_media_) {
+      flushing_.push_back({&device, done});
+    } else {
+      device.set_durable_epoch(device.close_epoch());
+    }
+  } catch (const std::bad_alloc&) {
+    accepted = false;
   }
+  if (!accepted || !page_media_) return done(!accepted || device.take_flush_error() ? EIO : 0);
   if (sync_.running()) {
     sync_.kick();
   } else {
@@ -298,11 +306,16 @@ bool Cache::sync_step() {
     batch.swap(flushing_);
   }
   if (batch.empty()) return false;
-  std::vector<CachedDevice*> devices;
-  for (const Flushing& flushing : batch) {
-    if (std::find(devices.begin(), devices.end(), flushing.device) == devices.end()) devices.push_back(flushing.device);
+  bool durable = false;
+  try {
+    std::vector<CachedDevice*> devices;
+    for (const Flushing& f : batch) {
+      if (std::find(devices.begin(), devices.end(), f.device) == devices.end()) devices.push_back(f.device);
+    }
+    durable = commit(devices).ok();
+  } catch (const std::bad_alloc&) {
+    // Nothing was made durable, and whoever asked for it is told.
   }
-  const bool durable = commit(devices).ok();
   for (const Flushing& flushing : batch) flushing.done(!durable || flushing.device->take_flush_error() ? EIO : 0);
   return true;
 }

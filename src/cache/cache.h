@@ -99,7 +99,8 @@ class Cache {
   std::uint32_t streams_for_new_device() const;
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
   bool wake_writers();
-  std::optional<Waiting> next_waiting(CachedDevice* device);
+  template <typename Wanted>
+  std::optional<Waiting> next_waiting(Wanted wanted);
   void fail_hopeless_writers();
   bool sync_step();
   bool prefault_step();

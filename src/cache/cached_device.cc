@@ -92,15 +92,34 @@ void CachedDevice::count_out() {
   if (operations_.fetch_sub(1, std::memory_order_acq_rel) == 1) idle_.notify_all();
 }
 
+// Takes memory first: where there is none, the epoch stays open.
 std::uint64_t CachedDevice::close_epoch() {
   const std::lock_guard lock(epoch_mutex_);
   const std::uint64_t open = epoch_.load(std::memory_order_relaxed);
-  if (!epoch_used_.exchange(false, std::memory_order_acq_rel)) return open - 1;
+  if (!epoch_used_.load(std::memory_order_acquire)) return open - 1;
   closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : cache_.now_ms()});
+  try {
+    make_room_for_epochs();
+  } catch (const std::bad_alloc&) {
+    closed_.pop_back();
+    throw;
+  }
+  epoch_used_.exchange(false, std::memory_order_acq_rel);
   epoch_opened_ms_ = 0;
   epoch_blocks_.store(stored_bytes() / kBlockSize, std::memory_order_relaxed);
   epoch_.store(open + 1, std::memory_order_release);
   return open;
+}
+
+// A stream has at most the closed epochs and the open one to write back.
+void CachedDevice::make_room_for_epochs() {
+  if (closed_.size() + 2 <= epoch_room_) return;
+  const std::size_t room = 2 * (closed_.size() + 2);
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    if (stream->epochs.capacity() < room) stream->epochs.set_capacity(room);
+  }
+  epoch_room_ = room;
 }
 
 void CachedDevice::refuse_writes(bool refuse) {

@@ -220,6 +220,7 @@ class CachedDevice final : public LogicDev {
   std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const;
   bool epoch_due(std::uint64_t now);
   void writeback_failed(const Status& why);
+  void make_room_for_epochs();               // under epoch_mutex_
   std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
 
   // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
@@ -255,7 +256,8 @@ class CachedDevice final : public LogicDev {
     std::uint64_t epoch = 0;
     std::uint64_t opened_ms = 0;
   };
-  std::deque<ClosedEpoch> closed_;              // not yet written back; under epoch_mutex_
+  std::deque<ClosedEpoch> closed_;                   // not yet written back; under epoch_mutex_
+  std::size_t epoch_room_ = Stream::kEpochsAtFirst;  // of each Stream::epochs, at least; under epoch_mutex_
   std::uint64_t epoch_opened_ms_ = 0;           // when the worker first saw the open epoch used; under epoch_mutex_
   std::atomic<std::uint64_t> epoch_blocks_{0};  // stored when the open epoch began, to limit its size
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "base/pause_point.h"
@@ -15,7 +16,8 @@ void CachedDevice::discard(std::uint64_t offset, std::uint64_t length, Completio
   if (!in_bounds(offset, length)) return done(EINVAL);
   if (stopped_ || failed_ || !serves_) return done(EIO);
   discards_.fetch_add(1, std::memory_order_relaxed);
-  auto op = std::make_unique<WriteOp>();
+  std::unique_ptr<WriteOp> op(new (std::nothrow) WriteOp);
+  if (!op) return done(EIO);
   op->offset = offset;
   op->end = offset + length;
   op->discard = true;
@@ -38,6 +40,7 @@ CachedDevice::Progress CachedDevice::discard_blocks(WriteOp& op) {
     if ((wanted >> i & 1) == 0) continue;
     locks.emplace_back(streams_[i]->lock);
     if (const Progress progress = reserve(*streams_[i], op); progress != Progress::done) return progress;
+    streams_[i]->zeros.reserve();
   }
   for (std::uint32_t i = 0; i < streams_.size(); ++i) {
     if ((wanted >> i & 1) == 0) continue;

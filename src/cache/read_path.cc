@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include "base/crc32c.h"
 #include "base/pause_point.h"
@@ -56,7 +57,11 @@ void CachedDevice::start_read(std::uint64_t offset, std::span<std::byte> buffer,
     read_hits_.fetch_add(hits, std::memory_order_relaxed);
     PCACHE_PAUSE_POINT("read.missed");
     if (!count_in()) return done(EIO);
-    auto* op = new ReadOp{offset, buffer, done};
+    auto* op = new (std::nothrow) ReadOp{offset, buffer, done};
+    if (op == nullptr) {
+      count_out();
+      return done(EIO);
+    }
     read_rest(*op, at);
     count_out();
     op->put();
@@ -152,7 +157,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
   static constexpr std::array<std::byte, kBlockSize> kZeroes{};
   std::vector<std::unique_ptr<Fetch>> fetches;
   std::vector<std::uint64_t> again;
-  {
+  try {
     const std::lock_guard lock(stream.lock);
     for (std::uint64_t block = first; block < first + count; ++block) {
       if (stream.index.find(block) != kNoSlot) {
@@ -173,24 +178,34 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
       } else {
         if (fetches.empty() || fetches.back()->first + fetches.back()->count != block) {
           fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), {}}));
+          fetches.back()->waiters.reserve(1);
         }
         ++fetches.back()->count;
       }
     }
+    stream.fetches.reserve(stream.fetches.size() + count);
+    // Nothing takes memory any more: either all fetches are known to others and under way, or none.
     for (const auto& fetch : fetches) {
       for (std::uint64_t i = 0; i < fetch->count; ++i) stream.fetches[fetch->first + i] = fetch.get();
       fetch->waiters.push_back({&op, fetch->first, fetch->count});
       op.pending.fetch_add(1, std::memory_order_relaxed);
       read_misses_.fetch_add(fetch->count, std::memory_order_relaxed);
     }
+  } catch (const std::bad_alloc&) {
+    return op.fail(EIO);
   }
   PCACHE_PAUSE_POINT("miss.registered");
   for (auto& fetch : fetches) {
-    fetch->buffer = AlignedBuffer(fetch->count * kBlockSize);
+    operations_.fetch_add(1, std::memory_order_relaxed);  // the request's own count is still there
+    try {
+      fetch->buffer = AlignedBuffer(fetch->count * kBlockSize);
+    } catch (const std::bad_alloc&) {
+      fetched(*fetch.release(), ENOMEM);
+      continue;
+    }
     const std::uint64_t begin = fetch->first * kBlockSize;
     const std::uint64_t length = std::min(fetch->count * kBlockSize, size_bytes_ - begin);
     std::memset(fetch->buffer.data() + length, 0, fetch->buffer.size() - length);
-    operations_.fetch_add(1, std::memory_order_relaxed);  // the request's own count is still there
     Fetch* const raw = fetch.release();
     backing_->read(begin, {raw->buffer.data(), length},
                    {[](void* context, int error) {

@@ -59,6 +59,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
         return;
       }
       if (dirty && (stream.epochs.empty() || stream.epochs.back().epoch != record.epoch)) {
+        if (stream.epochs.full()) stream.epochs.set_capacity(2 * stream.epochs.capacity());
         stream.epochs.push_back({record.epoch, lsn});
         dirty_epochs.insert(record.epoch);
       }
@@ -112,6 +113,7 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
 
   const std::lock_guard lock(epoch_mutex_);
   for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, cache_.now_ms()});
+  make_room_for_epochs();
   epoch_ = newest + 1;
   durable_epoch_ = newest;
   clean_epoch_ = newest_clean_epoch();

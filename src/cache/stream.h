@@ -3,11 +3,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "base/backoff_lock.h"
+#include "boost/circular_buffer.hpp"
 #include "index/stream_index.h"
 #include "index/zero_map.h"
 #include "log/stream_log.h"
@@ -34,6 +34,8 @@ struct Stream {
   Stream(CacheDev& cache_dev, SegmentPool& pool, SlotTable& slots, std::uint32_t device_id, std::uint32_t number)
       : index(slots), log(cache_dev, pool, device_id, number) {}
 
+  static constexpr std::size_t kEpochsAtFirst = 64;
+
   // Where an epoch that is not written back yet begins in this stream.
   struct EpochStart {
     std::uint64_t epoch = 0;
@@ -47,7 +49,9 @@ struct Stream {
   StreamIndex index;
   StreamLog log;
   ZeroMap zeros;
-  std::deque<EpochStart> epochs;                       // oldest first; only those that have something to write back
+  // Oldest first; only those that have something to write back. Whoever closes an epoch makes room for the next
+  // (CachedDevice::close_epoch()), so that a write never has to.
+  boost::circular_buffer<EpochStart> epochs{kEpochsAtFirst};
   absl::flat_hash_map<std::uint64_t, Fetch*> fetches;  // blocks being read from the backing, by block
   std::vector<BlockWatch*> watches;
 

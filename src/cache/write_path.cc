@@ -5,8 +5,10 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include "absl/container/inlined_vector.h"
+#include "base/check.h"
 #include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
@@ -32,7 +34,13 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
         forget_part(op);
         return done(EIO);
       }
-      suspend(std::make_unique<WriteOp>(std::move(op)), progress);
+      std::unique_ptr<WriteOp> waiting(new (std::nothrow) WriteOp(std::move(op)));
+      if (!waiting) {
+        forget_part(op);
+        count_out();
+        return done(EIO);
+      }
+      suspend(std::move(waiting), progress);
   }
 }
 
@@ -70,17 +78,20 @@ void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
     CachedDevice& device;
     std::unique_ptr<WriteOp> op;
   };
+  auto* const waiting = new (std::nothrow) Waiting{*this, std::move(op)};
+  if (waiting == nullptr) return finish(std::move(op), EIO);
   start_read(offset, base,
              {[](void* context, int error) {
-                const std::unique_ptr<Waiting> waiting(static_cast<Waiting*>(context));
-                if (error != 0) return waiting->device.finish(std::move(waiting->op), error);
-                waiting->op->part->have_base = true;
-                waiting->device.resume(std::move(waiting->op));
+                const std::unique_ptr<Waiting> w(static_cast<Waiting*>(context));
+                if (error != 0) return w->device.finish(std::move(w->op), error);
+                w->op->part->have_base = true;
+                w->device.resume(std::move(w->op));
               },
-              new Waiting{*this, std::move(op)}});
+              waiting});
 }
 
-CachedDevice::Progress CachedDevice::advance(WriteOp& op) {
+// Only what is reserved before anything is stored takes memory; without it the rest is not written.
+CachedDevice::Progress CachedDevice::advance(WriteOp& op) try {
   while (op.offset < op.end) {
     const std::uint64_t block = op.offset / kBlockSize;
     Progress progress;
@@ -97,6 +108,8 @@ CachedDevice::Progress CachedDevice::advance(WriteOp& op) {
     if (progress != Progress::done) return progress;
   }
   return Progress::done;
+} catch (const std::bad_alloc&) {
+  return Progress::failed;
 }
 
 // Appends as many of `count` blocks from `block` on as fit into one batch, and moves `op` on by them.
@@ -202,6 +215,7 @@ void CachedDevice::count_written(Stream& stream, WriteOp& op, std::uint64_t byte
 CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
   // Asked under the lock: whoever sets these and then takes it knows that nothing is appended any more.
   if (stopped_ || refusing_writes_) return Progress::failed;
+  if (!stream.zeros.empty()) stream.zeros.reserve();
   if (stream.log.room() != 0) return Progress::done;
   if (!has_share_left(stream) && !cache_.may_take_segment(op.waited)) return Progress::no_space;
   const auto room = stream.log.reserve();
@@ -218,6 +232,7 @@ std::uint64_t CachedDevice::enter_epoch(Stream& stream) {
   const std::uint64_t epoch = epoch_.load(std::memory_order_acquire);
   if (!epoch_used_.load(std::memory_order_relaxed)) epoch_used_.store(true, std::memory_order_release);
   if (stream.epochs.empty() || stream.epochs.back().epoch != epoch) {
+    PCACHE_CHECK(!stream.epochs.full(), "an epoch was closed without making room for the next");
     stream.epochs.push_back({epoch, stream.log.next_lsn()});
   }
   return epoch;

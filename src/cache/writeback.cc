@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include "base/crc32c.h"
 #include "base/pause_point.h"
@@ -86,7 +87,7 @@ CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
 }
 
 // Persist order: the epoch's zeroes, its blocks, the backing's flush, the dirty tail. Blocks count as clean last.
-bool CachedDevice::writeback_step() {
+bool CachedDevice::writeback_step() try {
   const std::lock_guard step(writeback_mutex_);
   if (!backing_ || failed_ || stopped_) return false;
   std::uint64_t epoch = 0;
@@ -119,6 +120,10 @@ bool CachedDevice::writeback_step() {
   }
   cache_.kick_reclaim();
   return true;
+} catch (const std::bad_alloc&) {
+  // Only collecting takes memory, and issuing writes: the epoch is as dirty as before.
+  writeback_failed(Status(Errc::failed, "out of memory"));
+  return false;
 }
 
 // Epochs that are neither open nor waiting hold nothing that the backing lacks: some only had clean records.

@@ -1,6 +1,7 @@
 #include "index/zero_map.h"
 
 #include <iterator>
+#include <utility>
 
 namespace pcache {
 
@@ -9,9 +10,36 @@ bool ZeroMap::contains(std::uint64_t block) const {
   return it != ranges_.begin() && block < std::prev(it)->second.end;
 }
 
+// A cut in the middle of a range makes two of it, and add() puts one more there.
+void ZeroMap::reserve() {
+  for (auto& node : spare_) {
+    if (!node.empty()) continue;
+    Ranges one;
+    one.emplace(0, Range{});
+    node = one.extract(one.begin());
+  }
+}
+
+void ZeroMap::insert(std::uint64_t begin, const Range& range) {
+  for (auto& node : spare_) {
+    if (node.empty()) continue;
+    node.key() = begin;
+    node.mapped() = range;
+    ranges_.insert(std::move(node));
+    return;
+  }
+  ranges_.emplace(begin, range);
+}
+
+void ZeroMap::recycle(Ranges::node_type node) {
+  for (auto& place : spare_) {
+    if (place.empty()) return void(place = std::move(node));
+  }
+}
+
 void ZeroMap::add(std::uint64_t begin, std::uint64_t end, std::uint64_t lsn) {
   cut(begin, end);
-  ranges_[begin] = {end, lsn};
+  insert(begin, {end, lsn});
 }
 
 void ZeroMap::cut(std::uint64_t begin, std::uint64_t end) {
@@ -20,13 +48,16 @@ void ZeroMap::cut(std::uint64_t begin, std::uint64_t end) {
   while (it != ranges_.end() && it->first < end) {
     const std::uint64_t first = it->first;
     const Range range = it->second;
-    if (range.end <= begin) {
-      ++it;
-      continue;
+    const auto next = std::next(it);
+    if (range.end > begin) {
+      if (first < begin) {
+        it->second.end = begin;
+      } else {
+        recycle(ranges_.extract(it));
+      }
+      if (range.end > end) insert(end, range);
     }
-    it = ranges_.erase(it);
-    if (first < begin) ranges_[first] = {begin, range.lsn};
-    if (range.end > end) it = ranges_.insert_or_assign(end, Range{range.end, range.lsn}).first;
+    it = next;
   }
 }
 

@@ -1,6 +1,7 @@
 // The ranges of a stream that were discarded and read as zeroes although the backing does not say so yet.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 
@@ -13,6 +14,10 @@ class ZeroMap {
   std::uint64_t count() const { return ranges_.size(); }
 
   bool contains(std::uint64_t block) const;
+
+  // Takes the memory that the next add(), or the next cuts of neighbouring blocks, may need: they take none then.
+  // Throws std::bad_alloc.
+  void reserve();
 
   // Blocks [begin, end) read as zeroes from record `lsn` on; takes the place of what was there.
   void add(std::uint64_t begin, std::uint64_t end, std::uint64_t lsn);
@@ -28,7 +33,12 @@ class ZeroMap {
     std::uint64_t end;
     std::uint64_t lsn;
   };
-  std::map<std::uint64_t, Range> ranges_;  // by first block
+  using Ranges = std::map<std::uint64_t, Range>;
+  void insert(std::uint64_t begin, const Range& range);
+  void recycle(Ranges::node_type node);
+
+  Ranges ranges_;  // by first block
+  std::array<Ranges::node_type, 2> spare_;
 };
 
 }  // namespace pcache

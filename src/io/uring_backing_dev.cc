@@ -14,8 +14,10 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <mutex>
+#include <new>
+#include <span>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -29,7 +31,7 @@ namespace {
 
 constexpr unsigned kRingEntries = 256;
 constexpr unsigned kReapBatch = 64;
-constexpr std::size_t kZeroBufferBytes = kMiB;
+alignas(4096) constinit std::array<std::byte, kMiB> kZeroes{};  // never written to
 // How often in a row an operation may be told to come again before that counts as a failure.
 constexpr unsigned kMaxRetries = 100;
 // How long a submission that the kernel refused for want of memory waits at most for the next attempt.
@@ -41,7 +43,7 @@ class UringBackingDev final : public BackingDev {
       : path_(std::move(path)), fd_(std::move(fd)), identity_(std::move(identity)) {}
 
   ~UringBackingDev() override {
-    if (!reaper_.joinable()) return;
+    if (!reaper_.joinable()) return;  // start() failed
     {
       std::unique_lock lock(mutex_);
       drained_.wait(lock, [this] { return in_flight_ == 0 && waiting_.empty(); });
@@ -53,6 +55,7 @@ class UringBackingDev final : public BackingDev {
     }
     reaper_.join();
     io_uring_queue_exit(&ring_);
+    while (!spare_.empty()) delete spare_.pop_front();
   }
 
   Status start() {
@@ -60,7 +63,12 @@ class UringBackingDev final : public BackingDev {
       return Status::from_errno(-error, "cannot set up io_uring for backing device " + path_ +
                                             " (see the sysctl kernel.io_uring_disabled and the limits of a container)");
     }
-    reaper_ = std::thread([this] { reap(); });
+    try {
+      reaper_ = std::thread([this] { reap(); });
+    } catch (const std::system_error&) {  // no thread: a shortage like that of memory, and told in the same way
+      io_uring_queue_exit(&ring_);
+      throw;
+    }
     return Status();
   }
 
@@ -70,27 +78,24 @@ class UringBackingDev final : public BackingDev {
 
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override {
     if (!accepts(offset, buffer.size(), done)) return;
-    Request* request = make(Kind::read, offset, buffer.size(), done);
-    request->parts.push_back({buffer.data(), buffer.size()});
-    submit(request);
+    const iovec part{buffer.data(), buffer.size()};
+    start(Kind::read, offset, buffer.size(), {&part, 1}, done);
   }
 
   void write(std::uint64_t offset, std::span<const iovec> parts, Completion done) override {
     std::uint64_t length = 0;
     for (const iovec& part : parts) length += part.iov_len;
     if (!accepts(offset, length, done) || !still_there(done)) return;
-    Request* request = make(Kind::write, offset, length, done);
-    request->parts.assign(parts.begin(), parts.end());
-    submit(request);
+    start(Kind::write, offset, length, parts, done);
   }
 
   void flush(Completion done) override {
-    if (still_there(done)) submit(make(Kind::flush, 0, 0, done));
+    if (still_there(done)) start(Kind::flush, 0, 0, {}, done);
   }
 
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override {
     if (!accepts(offset, length, done) || !still_there(done)) return;
-    submit(make(zero_kind_.load(std::memory_order_relaxed), offset, length, done));
+    start(zero_kind_.load(std::memory_order_relaxed), offset, length, {}, done);
   }
 
  private:
@@ -110,6 +115,35 @@ class UringBackingDev final : public BackingDev {
     // Carries what the submitter wrote over to the reaper, as the way through the kernel is none that the language
     // knows.
     std::atomic<bool> published{false};
+    Request* next = nullptr;  // in the list that it is in
+  };
+
+  // First come first served. Takes no memory, so that an operation that is under way needs none.
+  class RequestList {
+   public:
+    bool empty() const { return first_ == nullptr; }
+    void push_back(Request* request) {
+      request->next = nullptr;
+      (first_ == nullptr ? first_ : last_->next) = request;
+      last_ = request;
+    }
+    Request* pop_front() {
+      Request* const request = first_;
+      first_ = request->next;
+      return request;
+    }
+    // Puts all of `others` before the rest.
+    void prepend(RequestList& others) {
+      if (others.empty()) return;
+      others.last_->next = first_;
+      if (first_ == nullptr) last_ = others.last_;
+      first_ = others.first_;
+      others.first_ = nullptr;
+    }
+
+   private:
+    Request* first_ = nullptr;
+    Request* last_ = nullptr;
   };
 
   bool accepts(std::uint64_t offset, std::uint64_t length, Completion done) const {
@@ -143,27 +177,28 @@ class UringBackingDev final : public BackingDev {
     return false;
   }
 
-  Request* make(Kind kind, std::uint64_t offset, std::uint64_t length, Completion done) {
+  void start(Kind kind, std::uint64_t offset, std::uint64_t length, std::span<const iovec> parts, Completion done) {
     std::unique_ptr<Request> request;
     {
       const std::lock_guard lock(mutex_);
-      if (!spare_.empty()) {
-        request = std::move(spare_.back());
-        spare_.pop_back();
-      }
+      if (!spare_.empty()) request.reset(spare_.pop_front());
     }
-    if (!request) request = std::make_unique<Request>();
+    try {
+      if (!request) request = std::make_unique<Request>();
+      request->parts.assign(parts.begin(), parts.end());
+    } catch (const std::bad_alloc&) {
+      return done(ENOMEM);
+    }
     request->kind = kind;
     request->offset = offset;
     request->left = length;
-    request->parts.clear();
     request->first_part = 0;
     request->retries = 0;
     request->done = done;
-    return request.release();
+    submit(request.release());
   }
 
-  // Never waits: what does not fit into the ring stands in a queue, first come first served.
+  // Never waits: what does not fit into the ring stands in a queue.
   void submit(Request* request) {
     const std::lock_guard lock(mutex_);
     waiting_.push_back(request);
@@ -175,8 +210,7 @@ class UringBackingDev final : public BackingDev {
     while (!waiting_.empty() && in_flight_ < kRingEntries) {
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       if (sqe == nullptr) break;
-      Request* request = waiting_.front();
-      waiting_.pop_front();
+      Request* request = waiting_.pop_front();
       prepare(sqe, *request);
       io_uring_sqe_set_data(sqe, request);
       request->published.store(true, std::memory_order_release);
@@ -214,28 +248,17 @@ class UringBackingDev final : public BackingDev {
             static_cast<off_t>(request.offset), static_cast<off_t>(request.left));
         break;
       case Kind::write_zero_buffer:
-        io_uring_prep_write(sqe, fd_.get(), zeroes(),
-                            static_cast<unsigned>(std::min<std::uint64_t>(request.left, kZeroBufferBytes)),
+        io_uring_prep_write(sqe, fd_.get(), kZeroes.data(),
+                            static_cast<unsigned>(std::min<std::uint64_t>(request.left, kZeroes.size())),
                             request.offset);
         break;
     }
-  }
-
-  static const std::byte* zeroes() {
-    static const AlignedBuffer buffer = [] {
-      AlignedBuffer zeroed(kZeroBufferBytes);
-      std::memset(zeroed.data(), 0, zeroed.size());
-      return zeroed;
-    }();
-    return buffer.data();
   }
 
   void reap() {
     pthread_setname_np(pthread_self(), "backing");
     // Without this feature a timed wait would use the submission queue, behind the lock's back.
     const bool may_time_out = (ring_.features & IORING_FEAT_EXT_ARG) != 0;
-    std::vector<Request*> again;
-    std::vector<std::unique_ptr<Request>> finished;
     for (bool stop = false; !stop;) {
       io_uring_cqe* first = nullptr;
       __kernel_timespec interval = kResubmitInterval;
@@ -243,25 +266,29 @@ class UringBackingDev final : public BackingDev {
                                      : io_uring_wait_cqe(&ring_, &first);
       PCACHE_CHECK(error == 0 || error == -EINTR || error == -EAGAIN || error == -ETIME, "io_uring is broken");
       std::array<io_uring_cqe*, kReapBatch> batch{};
+      RequestList again;
+      RequestList finished;
       const unsigned count = error == 0 ? io_uring_peek_batch_cqe(&ring_, batch.data(), kReapBatch) : 0;
+      unsigned ended = 0;
       for (unsigned i = 0; i < count; ++i) {
         auto* request = static_cast<Request*>(io_uring_cqe_get_data(batch[i]));
         if (request == nullptr) {
           stop = true;
-        } else if (request->published.load(std::memory_order_acquire) && must_go_again(*request, batch[i]->res)) {
+          continue;
+        }
+        ++ended;
+        if (request->published.load(std::memory_order_acquire) && must_go_again(*request, batch[i]->res)) {
           again.push_back(request);
         } else {
-          finished.emplace_back(request);
+          finished.push_back(request);
         }
       }
       io_uring_cq_advance(&ring_, count);
       // Only after its completion has returned does an operation count as ended: the destructor waits for that.
       const std::lock_guard lock(mutex_);
-      in_flight_ -= static_cast<unsigned>(again.size() + finished.size());
-      waiting_.insert(waiting_.begin(), again.begin(), again.end());
-      std::move(finished.begin(), finished.end(), std::back_inserter(spare_));
-      again.clear();
-      finished.clear();
+      in_flight_ -= ended;
+      waiting_.prepend(again);
+      spare_.prepend(finished);
       submit_waiting();
       if (in_flight_ == 0 && waiting_.empty()) drained_.notify_all();
     }
@@ -314,8 +341,8 @@ class UringBackingDev final : public BackingDev {
   io_uring ring_{};
   std::mutex mutex_;  // guards submission to the ring and all below
   std::condition_variable drained_;
-  std::deque<Request*> waiting_;
-  std::vector<std::unique_ptr<Request>> spare_;
+  RequestList waiting_;
+  RequestList spare_;
   unsigned in_flight_ = 0;
   std::thread reaper_;
 };

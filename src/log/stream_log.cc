@@ -16,7 +16,8 @@ StreamLog::StreamLog(CacheDev& cache_dev, SegmentPool& pool, std::uint32_t devic
       pool_(pool),
       device_id_(device_id),
       stream_(static_cast<std::uint8_t>(stream)),
-      slots_(cache_dev.geometry().slots_per_segment) {}
+      slots_(cache_dev.geometry().slots_per_segment),
+      segments_(pool.total()) {}
 
 std::uint32_t StreamLog::room() const {
   return segments_.empty() ? 0 : static_cast<std::uint32_t>(end_lsn(segments_.back()) - next_lsn_);

@@ -3,11 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <span>
 #include <vector>
 
+#include "boost/circular_buffer.hpp"
 #include "media/key_record.h"
 #include "segment/cache_dev.h"
 #include "segment/segment_pool.h"
@@ -79,7 +79,7 @@ class StreamLog {
 
   // --- The chain
 
-  const std::deque<Segment>& segments() const { return segments_; }
+  const boost::circular_buffer<Segment>& segments() const { return segments_; }
   // The slot of `lsn`, which lies in one of the segments.
   std::uint32_t slot_of(std::uint64_t lsn) const;
   std::uint64_t end_lsn(const Segment& segment) const { return segment.first_lsn + slots_; }
@@ -125,7 +125,8 @@ class StreamLog {
   const std::uint32_t device_id_;
   const std::uint8_t stream_;
   const std::uint32_t slots_;
-  std::deque<Segment> segments_;  // oldest first; the last one is the head
+  // Oldest first; the last one is the head. Has room for all that the pool has, since appending allocates nothing.
+  boost::circular_buffer<Segment> segments_;
   std::uint64_t next_lsn_ = 0;
   std::uint64_t next_chain_ = 0;
   bool broken_ = false;  // records that were never committed could not be erased: nothing may be appended

@@ -27,7 +27,8 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
     : cache_dev_(cache_dev),
       pins_(new std::atomic<std::uint32_t>[cache_dev.geometry().segment_count]()),
       entries_(cache_dev.geometry().segment_count),
-      ages_(cache_dev.geometry().segment_count) {
+      ages_(cache_dev.geometry().segment_count),
+      free_(cache_dev.geometry().segment_count) {
   PmemSpace& space = cache_dev_.space();
   for (SegmentId id = total(); id-- > 0;) {
     const DualSlot slot = segment_entry_slot(cache_dev_.geometry(), id);

@@ -3,12 +3,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "boost/circular_buffer.hpp"
 #include "media/segment_entry.h"
 #include "segment/cache_dev.h"
 
@@ -84,7 +84,7 @@ class SegmentPool {
   mutable std::mutex mutex_;  // guards all below
   std::vector<SegmentEntry> entries_;
   std::vector<std::uint64_t> ages_;
-  std::deque<SegmentId> free_;  // taken at the back, released at the front
+  boost::circular_buffer<SegmentId> free_;  // taken at the back, released at the front; has room for all
   std::uint64_t taken_ = 0;
 };
 
