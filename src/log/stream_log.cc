@@ -243,13 +243,19 @@ Status StreamLog::fill(const Segment& segment, std::uint64_t lsn, std::uint64_t 
   return space.persist(offset, sizeof record);
 }
 
-// Persist order: fillers into holes, the filler of the newest epoch, erasures, then all that the log consists of;
-// nothing else is appended before. What a killed process left in the page cache would otherwise become a hole that no
-// crash explains, once newer epochs are durable.
+// Persist order: all that the log consists of, then fillers into holes, the filler of the newest epoch, erasures, one
+// by one; nothing else is appended before. What a killed process left behind and was read now, fillers of its own
+// recovery among it, may not be durable yet: once something newer is, it would be missed as a hole that no crash
+// explains.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
+  for (const Segment& segment : segments_) {
+    if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {
+      return status;
+    }
+  }
   for (const Hole& hole : holes) {
     for (std::uint64_t lsn = hole.first_lsn; lsn < hole.first_lsn + hole.count; ++lsn) {
       const auto segment = std::find_if(segments_.begin(), segments_.end(),
@@ -275,11 +281,6 @@ Status StreamLog::settle(std::span<const Hole> holes) {
     if (Status status = erase(head, slot); !status.ok()) return status;
   }
   if (any) ++next_lsn_;
-  for (const Segment& segment : segments_) {
-    if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {
-      return status;
-    }
-  }
   return Status();
 }
 

@@ -85,9 +85,8 @@ TEST(Simulation, OfEverySeedEndsWithAllDataAndAllAnswers) {
   print(counts);
 }
 
-// Recovery takes one record of a cache_line medium for damaged after kills and power cuts, some of them during
-// recovery.
-TEST(Simulation, DISABLED_CutsDuringRecoveryAreNotTakenForDamage) {
+// A recovery is killed between storing a filler and making it durable, and the next one loses power.
+TEST(Simulation, CutsDuringRecoveryAreNotTakenForDamage) {
   SimCounts counts;
   EXPECT_EQ(Simulation(20011, 150, counts).run(), "");
 }

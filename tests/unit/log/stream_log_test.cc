@@ -795,6 +795,31 @@ TEST_F(PageMediaTest, LostRecordIsTornIfTheNextIsOfTheTwoNewestEpochs) {
   }
 }
 
+// Or a power cut in the middle of settling could keep a filler and lose what came before it.
+TEST_F(PageMediaTest, WhatWasReadIsDurableBeforeSettlingStoresAnything) {
+  on().append(writes(90, 3, 5), Persist::fenced);  // in the page cache only
+  const auto synced = on().space->durable_image();
+  const auto left = MemorySpace::copy_image(*image_);
+  wipe(*left, on().record_offset(all_.size() + 1));
+  LogOn after_kill(left, Granularity::page, synced.get());
+  ASSERT_EQ(after_kill.replay(5).size(), all_.size() + 2);
+  ASSERT_EQ(after_kill.holes.size(), 1U);
+  const Geometry g = after_kill.dev->geometry();
+  const MemorySpace::Image read = *left;
+  int stores = 0;
+  after_kill.space->on_write = [&](std::size_t) {
+    if (stores++ != 0) return;
+    const auto durable = after_kill.space->durable_image();
+    for (const SegmentId id : after_kill.segment_ids()) {
+      const auto begin = static_cast<std::ptrdiff_t>(g.segment_offset(id));
+      EXPECT_TRUE(std::equal(read.begin() + begin, read.begin() + begin + static_cast<std::ptrdiff_t>(g.segment_size),
+                             durable->begin() + begin));
+    }
+  };
+  ASSERT_TRUE(after_kill.log->settle(after_kill.holes).ok());
+  EXPECT_EQ(stores, 1) << "the filler";
+}
+
 TEST_F(PageMediaTest, WhatWasReadOnceIsDurableAfterSettling) {
   all_ += on().append(writes(90, 3, 5), Persist::fenced);  // in the page cache only
   const auto synced = on().space->durable_image();
