@@ -163,7 +163,7 @@ void CacheDev::repair_copies() {
     if (unusable_[place]) continue;
     const DualSlot record_slot = device_record_slot(geometry_, place);
     repairs_ += repair_dual(*space_, record_slot, load_copies<DeviceRecord>(*space_, record_slot, tag_));
-    if (records_[place].device_id == 0 || state_lost_[place]) continue;
+    if (state_lost_[place]) continue;
     const DualSlot state_slot = device_state_slot(geometry_, place);
     repairs_ += repair_dual(*space_, state_slot, load_copies<DeviceState>(*space_, state_slot, tag_));
   }

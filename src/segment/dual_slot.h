@@ -111,14 +111,20 @@ struct Repairs {
   }
 };
 
-// Stores what `copies` has in the place of the copy that is damaged or older. Persist order: only a copy that does not
+// Stores what `copies` has in the place of the copy that is damaged or older, and blanks what a crash left of an item's
+// very first update: where the next one is torn too, it would complete it. Persist order: only a copy that does not
 // count is written, so that a crash at any point leaves the item as it is. Where that fails the item has one copy, and
 // nothing else changes.
 template <typename T>
 Repairs repair_dual(PmemSpace& space, DualSlot slot, const DualCopies<T>& copies) {
   Repairs repairs;
-  if (!copies.item) return repairs;
   const std::array<std::uint64_t, 2> offsets{slot.first, slot.second};
+  if (copies.never_stored() && copies.states[0] != CopyState::blank) {
+    const T blank{};
+    const bool stored = space.write(offsets[0], &blank, sizeof blank) && space.persist(offsets[0], sizeof blank).ok();
+    ++(stored ? repairs.repaired : repairs.failed);
+  }
+  if (!copies.item) return repairs;
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     if (copies.states[i] == CopyState::good) continue;
     if (!space.write(offsets[i], &*copies.item, sizeof(T)) || !space.persist(offsets[i], sizeof(T)).ok()) {

@@ -39,6 +39,7 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
       if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
     } else if (entry.never_stored() || (!entry.item && was_never_used(cache_dev_, id))) {
       free_.push_back(id);
+      if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
     } else {
       ++damaged_count_;
     }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -135,6 +136,24 @@ TEST_F(DualSlotTest, CrashInTheFirstStoreLeavesNothingOrTheItem) {
     const auto value = load_from(left);
     EXPECT_TRUE(!value || value == 1U) << *value;
   });
+}
+
+// Words of a later first store, torn too, would complete it.
+TEST_F(DualSlotTest, WhatACrashLeftOfAFirstStoreIsBlankedByRepair) {
+  const auto image = MemorySpace::make_image(kSize);
+  MemorySpace space(image);
+  ASSERT_TRUE(store(space, 7).ok());
+  const MemorySpace::Image whole = *image;
+  std::fill(image->begin() + kSlot.second, image->begin() + kSlot.second + sizeof(Item), std::byte{0});
+  std::fill_n(image->begin() + kSlot.first + offsetof(Item, more), sizeof(std::uint64_t), std::byte{0});
+  ASSERT_EQ(load(space), std::nullopt);
+
+  const Repairs repairs = repair_dual(space, kSlot, load_copies<Item>(space, kSlot, kTag));
+  EXPECT_EQ(repairs.repaired, 1U);
+  EXPECT_EQ(repairs.failed, 0U);
+  const std::size_t word = kSlot.first + offsetof(Item, more);
+  std::copy_n(whole.begin() + static_cast<std::ptrdiff_t>(word), sizeof(std::uint64_t), image->begin() + word);
+  EXPECT_EQ(load(space), std::nullopt) << "the missing word alone makes an item again";
 }
 
 TEST_F(DualSlotTest, CrashInAnUpdateLeavesTheOldOrTheNewItem) {
