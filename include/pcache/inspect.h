@@ -9,16 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "pcache/byte_range.h"
 #include "pcache/result.h"
 
 namespace pcache {
-
-// A part of a logical device, in bytes.
-struct ByteRange {
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;
-  bool operator==(const ByteRange&) const = default;
-};
 
 enum class DamageKind {
   superblock,

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "pcache/byte_range.h"
+
 namespace pcache {
 
 struct LogicDevStats {
@@ -33,10 +35,12 @@ struct LogicDevStats {
   std::uint64_t space_waits = 0;       // writes that had to wait for space
   std::uint64_t evicted_bytes = 0;
   std::uint64_t relocated_bytes = 0;
-  std::uint64_t checksum_errors = 0;  // cached blocks that did not match their checksum
-  std::uint64_t lost_bytes = 0;       // dirty data that is unreadable; reads of it give EIO
-  std::uint64_t epoch = 0;            // the open epoch
-  std::uint64_t clean_epoch = 0;      // the last one that the backing holds completely
+  std::uint64_t checksum_errors = 0;   // cached blocks that did not match their checksum
+  std::uint64_t lost_bytes = 0;        // dirty data that is unreadable; reads of it give EIO
+  std::vector<ByteRange> lost_ranges;  // where, in order; not all of it when there is much (64 blocks a stream)
+  std::uint64_t bad_cells = 0;         // places on the cache device that took no data and were left out, since opening
+  std::uint64_t epoch = 0;             // the open epoch
+  std::uint64_t clean_epoch = 0;       // the last one that the backing holds completely
 };
 
 struct CacheDevStats {

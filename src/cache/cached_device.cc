@@ -208,6 +208,25 @@ int CachedDevice::drain(std::uint64_t timeout_ms) {
 
 std::uint64_t CachedDevice::lost_blocks() const { return sum(streams_, &Stream::lost_blocks); }
 
+std::vector<ByteRange> CachedDevice::lost_ranges() const {
+  if (lost_blocks() == 0) return {};
+  std::vector<std::uint64_t> blocks;
+  blocks.reserve(streams_.size() * Stream::kListedLost);
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    blocks.insert(blocks.end(), stream->lost.begin(),
+                  stream->lost.begin() + static_cast<std::ptrdiff_t>(stream->listed_lost));
+  }
+  std::sort(blocks.begin(), blocks.end());
+  std::vector<ByteRange> ranges;
+  for (const std::uint64_t block : blocks) {
+    const std::uint64_t offset = block * kBlockSize;
+    if (ranges.empty() || ranges.back().offset + ranges.back().length != offset) ranges.push_back({offset, 0});
+    ranges.back().length += bytes_in(block);
+  }
+  return ranges;
+}
+
 std::uint64_t CachedDevice::dirty_bytes() const { return sum(streams_, &Stream::dirty_blocks) * kBlockSize; }
 
 std::uint64_t CachedDevice::stored_bytes() const { return sum(streams_, &Stream::stored_slots) * kBlockSize; }
@@ -232,6 +251,8 @@ LogicDevStats CachedDevice::stats() const {
   }
   s.dirty_bytes = dirty_bytes();
   s.lost_bytes = lost_blocks() * kBlockSize;
+  s.lost_ranges = lost_ranges();
+  s.bad_cells = bad_cells_;
   s.cached_bytes = sum(streams_, &Stream::cached_blocks) * kBlockSize;
   s.writes = sum(streams_, &Stream::writes);
   s.write_bytes = sum(streams_, &Stream::write_bytes);

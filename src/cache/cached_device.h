@@ -143,6 +143,8 @@ class CachedDevice final : public LogicDev {
   const BackingIdentity& recorded_backing() const { return recorded_backing_; }
   std::uint64_t dirty_bytes() const;
   std::uint64_t lost_blocks() const;
+  // Some of what is lost, in order, neighbours joined.
+  std::vector<ByteRange> lost_ranges() const;
   std::uint64_t index_bytes() const;
   std::uint64_t stored_bytes() const;
   std::uint64_t damaged_records() const { return damaged_records_; }
@@ -157,7 +159,8 @@ class CachedDevice final : public LogicDev {
   friend struct ReadOp;
 
   static constexpr int kFailuresToGiveUp = 3;
-  static constexpr std::uint32_t kBatchBlocks = 16;  // appended at once: how long a stream's lock may be held
+  static constexpr std::uint32_t kSkipsToGiveUp = 64;  // one after the other: the medium is gone, not a cell
+  static constexpr std::uint32_t kBatchBlocks = 16;    // appended at once: how long a stream's lock may be held
 
   std::uint32_t stream_number(std::uint64_t block) const {
     return stream_of_block(block, static_cast<std::uint32_t>(streams_.size()));
@@ -195,6 +198,8 @@ class CachedDevice final : public LogicDev {
   Progress reserve(Stream& stream, WriteOp& op);
   static bool has_share_left(const Stream& stream) { return stream.log.segments().size() < 2; }  // of the reserve
   std::uint64_t enter_epoch(Stream& stream);
+  Progress skip_for(Stream& stream, WriteOp& op);
+  bool skip_slot(Stream& stream, Persist persist);
   void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
   void overtake(Stream& stream, std::uint64_t begin, std::uint64_t end);
 
@@ -280,6 +285,7 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
+  std::atomic<std::uint64_t> bad_cells_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0};
 
   Worker worker_;  // last: it runs on all of the above

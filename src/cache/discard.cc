@@ -106,7 +106,7 @@ void CachedDevice::unlink(Stream& stream, SlotId slot) {
   const SlotKey key = cache_.slots().key(slot);
   if (!stream.index.erase(slot)) return;
   bump(stream.cached_blocks, -std::uint64_t{1});
-  if (key.type == SlotType::lost) bump(stream.lost_blocks, -std::uint64_t{1});
+  if (key.type == SlotType::lost) stream.no_longer_lost(key.block);
   if (key.dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
 }
 

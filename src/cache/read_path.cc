@@ -297,8 +297,16 @@ void CachedDevice::fill(Fetch& fetch) {
       entries[count++] = {RecordType::clean, fetch.first + done, 1, payload};
     }
     if (count == 0) continue;
+    // Where a cell takes nothing, the rest of these blocks is not kept this time.
+    if (const std::uint32_t staged = stream.log.stage({entries.data(), count}); staged != 0) {
+      count = staged;
+    } else if (skip_slot(stream, Persist::relaxed)) {
+      continue;
+    } else {
+      return;
+    }
     const auto lsn =
-        stream.log.append({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
+        stream.log.commit({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
     if (!lsn) return;
     bump(stream.stored_slots, count);
     for (std::size_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], false);

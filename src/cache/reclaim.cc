@@ -96,7 +96,11 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
     checksum_errors_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
-  const auto lsn = stream.log.append({&entry, 1}, epoch_.load(std::memory_order_acquire), persist);
+  if (stream.log.stage({&entry, 1}) == 0) {
+    skip_slot(stream, persist);
+    return false;
+  }
+  const auto lsn = stream.log.commit({&entry, 1}, epoch_.load(std::memory_order_acquire), persist);
   if (!lsn) return false;
   bump(stream.stored_slots, 1);
   publish(stream, *lsn, entry, false);

@@ -1,6 +1,8 @@
 // One shard of a logical device: a key-log stream, its index, and what is going on in it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -35,12 +37,24 @@ struct Stream {
       : index(slots), log(cache_dev, pool, device_id, number) {}
 
   static constexpr std::size_t kEpochsAtFirst = 64;
+  static constexpr std::size_t kListedLost = 64;
 
   // Where an epoch that is not written back yet begins in this stream.
   struct EpochStart {
     std::uint64_t epoch = 0;
     std::uint64_t first_lsn = 0;
   };
+
+  void is_lost(std::uint64_t block) {
+    if (listed_lost < lost.size()) lost[listed_lost++] = block;
+    bump(lost_blocks, 1);
+  }
+  void no_longer_lost(std::uint64_t block) {
+    bump(lost_blocks, -std::uint64_t{1});
+    const auto end = lost.begin() + static_cast<std::ptrdiff_t>(listed_lost);
+    const auto found = std::find(lost.begin(), end, block);
+    if (found != end) *found = lost[--listed_lost];
+  }
 
   // Every slot before this one is on the backing.
   std::uint64_t first_dirty_lsn() const { return epochs.empty() ? log.next_lsn() : epochs.front().first_lsn; }
@@ -54,6 +68,9 @@ struct Stream {
   boost::circular_buffer<EpochStart> epochs{kEpochsAtFirst};
   absl::flat_hash_map<std::uint64_t, Fetch*> fetches;  // blocks being read from the backing, by block
   std::vector<BlockWatch*> watches;
+
+  std::array<std::uint64_t, kListedLost> lost{};  // for people: of the lost blocks as many as fit
+  std::size_t listed_lost = 0;
 
   std::atomic<std::uint64_t> dirty_blocks{0};   // linked and dirty
   std::atomic<std::uint64_t> cached_blocks{0};  // linked

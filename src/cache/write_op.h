@@ -18,8 +18,9 @@ struct WriteOp {
   std::uint64_t end = 0;
   bool discard = false;  // whole blocks become zero records
   Completion done;
-  bool counted = false;  // in the statistics
-  bool waited = false;   // its turn came in the queue for space
+  bool counted = false;       // in the statistics
+  bool waited = false;        // its turn came in the queue for space
+  std::uint32_t skipped = 0;  // slots whose cells took nothing, since it got on last
 
   // A part of a block whose rest had to be read from the backing.
   struct Part {

@@ -128,7 +128,11 @@ CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t blo
     const std::byte* const payload = op.data != nullptr ? op.data + i * kBlockSize : kZeroes.data();
     entries.push_back({RecordType::write, block + i, 1, payload});
   }
-  if (!stream.log.stage({entries.data(), count})) return Progress::failed;
+  if (const std::uint32_t staged = stream.log.stage({entries.data(), count}); staged != count) [[unlikely]] {
+    if (staged == 0) return skip_for(stream, op);
+    count = staged;
+    entries.resize(count);
+  }
   for (std::uint64_t i = 0; i < count; ++i) stream.index.prefetch_slot(block + i);
   const std::uint64_t epoch = enter_epoch(stream);
   PCACHE_PAUSE_POINT("write.entered");
@@ -138,6 +142,7 @@ CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t blo
   PCACHE_PAUSE_POINT("write.stored");
   for (std::uint64_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], true);
   count_written(stream, op, count * kBlockSize);
+  op.skipped = 0;
   op.offset += count * kBlockSize;
   if (op.data != nullptr) op.data += count * kBlockSize;
   return Progress::done;
@@ -162,13 +167,17 @@ CachedDevice::Progress CachedDevice::write_part(WriteOp& op) {
     std::memset(whole.data() + skip, 0, length);
   }
   LogEntry entry{RecordType::write, block, 1, whole.data()};
+  if (stream.log.stage({&entry, 1}) == 0) [[unlikely]] {
+    return skip_for(stream, op);
+  }
   const std::uint64_t epoch = enter_epoch(stream);
   PCACHE_PAUSE_POINT("part.entered");
   bump(stream.stored_slots, 1);
-  const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
+  const auto lsn = stream.log.commit({&entry, 1}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;
   publish(stream, *lsn, entry, true);
   count_written(stream, op, length);
+  op.skipped = 0;
   op.offset += length;
   if (op.data != nullptr) op.data += length;
   return Progress::done;
@@ -238,6 +247,21 @@ std::uint64_t CachedDevice::enter_epoch(Stream& stream) {
   return epoch;
 }
 
+// The next slot's cell takes nothing: `op` goes on from where it is, with the slot after it.
+CachedDevice::Progress CachedDevice::skip_for(Stream& stream, WriteOp& op) {
+  if (++op.skipped > kSkipsToGiveUp) return Progress::failed;
+  return skip_slot(stream, cache_.ack_persist()) ? Progress::done : Progress::failed;
+}
+
+// Leaves the next slot out. Its filler's epoch need not be entered, since it holds nothing that writeback looks for.
+bool CachedDevice::skip_slot(Stream& stream, Persist persist) {
+  const SlotId slot = stream.log.slot_of(stream.log.next_lsn());
+  if (!stream.log.skip(epoch_.load(std::memory_order_acquire), persist)) return false;
+  cache_.slots().set_key(slot, {0, SlotType::filler, false, false});
+  bad_cells_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
 void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
   static_assert(static_cast<int>(SlotType::write) == static_cast<int>(RecordType::write) &&
                 static_cast<int>(SlotType::filler) == static_cast<int>(RecordType::filler));
@@ -248,8 +272,8 @@ void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& en
   if (dirty && !was_dirty) bump(stream.dirty_blocks, 1);
   if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});
   if (old == kNoSlot) bump(stream.cached_blocks, 1);
-  if (old != kNoSlot && slots.key(old).type == SlotType::lost) bump(stream.lost_blocks, -std::uint64_t{1});
-  if (entry.type == RecordType::lost) bump(stream.lost_blocks, 1);
+  if (old != kNoSlot && slots.key(old).type == SlotType::lost) stream.no_longer_lost(entry.block);
+  if (entry.type == RecordType::lost) stream.is_lost(entry.block);
   if (!stream.zeros.empty()) stream.zeros.cut(entry.block, entry.block + 1);
   // A clean record says what the backing said.
   if (entry.type != RecordType::clean) overtake(stream, entry.block, entry.block + 1);

@@ -25,6 +25,12 @@ json to_json(const CacheDevStats& s) {
           {"unrepaired_copies", s.unrepaired_copies}};
 }
 
+json to_json(const std::vector<ByteRange>& ranges) {
+  json list = json::array();
+  for (const ByteRange& range : ranges) list.push_back({{"offset", range.offset}, {"length", range.length}});
+  return list;
+}
+
 json to_json(const LogicDevStats& s) {
   return {{"name", s.name},
           {"size_bytes", s.size_bytes},
@@ -51,6 +57,8 @@ json to_json(const LogicDevStats& s) {
           {"relocated_bytes", s.relocated_bytes},
           {"checksum_errors", s.checksum_errors},
           {"lost_bytes", s.lost_bytes},
+          {"lost_ranges", to_json(s.lost_ranges)},
+          {"bad_cells", s.bad_cells},
           {"epoch", s.epoch},
           {"clean_epoch", s.clean_epoch}};
 }

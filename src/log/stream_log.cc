@@ -33,17 +33,22 @@ Result<std::uint32_t> StreamLog::reserve() {
   return slots_;
 }
 
-bool StreamLog::stage(std::span<const LogEntry> entries) {
-  if (broken_) return false;
+std::uint32_t StreamLog::stage(std::span<const LogEntry> entries) {
+  if (broken_) return 0;
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   const Segment& head = segments_.back();
   const auto first = static_cast<std::uint32_t>(next_lsn_ - head.first_lsn);
   for (std::uint32_t i = 0; i < entries.size(); ++i) {
     if (entries[i].payload == nullptr) continue;
-    if (!space.write(geometry.cell_offset(head.id, first + i), entries[i].payload, kCellSize)) return false;
+    if (!space.write(geometry.cell_offset(head.id, first + i), entries[i].payload, kCellSize)) return i;
   }
-  return true;
+  return static_cast<std::uint32_t>(entries.size());
+}
+
+bool StreamLog::skip(std::uint64_t epoch, Persist persist) {
+  LogEntry filler{RecordType::filler};
+  return !broken_ && commit({&filler, 1}, epoch, persist).ok();
 }
 
 Result<std::uint64_t> StreamLog::commit(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
@@ -102,7 +107,7 @@ Status StreamLog::erase(const Segment& segment, std::uint32_t slot) {
 }
 
 Result<std::uint64_t> StreamLog::append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist) {
-  if (!stage(entries)) return store_failed();
+  if (stage(entries) != entries.size()) return store_failed();
   return commit(entries, epoch, persist);
 }
 
@@ -252,8 +257,13 @@ Status StreamLog::settle(std::span<const Hole> holes) {
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   for (const Segment& segment : segments_) {
-    if (Status status = space.persist(geometry.segment_offset(segment.id), geometry.segment_size); !status.ok()) {
-      return status;
+    const std::uint64_t begin = geometry.segment_offset(segment.id);
+    const Status status = space.persist(begin, geometry.segment_size);
+    if (status.ok()) continue;
+    if (space.granularity() == Granularity::page) return status;
+    // A page is bad. Of the others none is left out; of the bad one nothing was read, nor will be.
+    for (std::uint64_t page = begin; page < begin + geometry.segment_size; page += kMediaPage) {
+      (void)space.persist(page, kMediaPage);
     }
   }
   for (const Hole& hole : holes) {

@@ -63,14 +63,19 @@ class StreamLog {
   // payload, and a batch is durable as a whole before any later one begins.
 
   // Starts storing the payloads. Whatever is done between this and commit() hides behind the stores that are under way.
-  // Returns false when the medium failed.
-  [[nodiscard]] bool stage(std::span<const LogEntry> entries);
+  // Returns of how many entries, from the first one on: less than all where a cell takes nothing; 0 when the medium
+  // failed altogether, or that cell is the next one, which can be skipped.
+  [[nodiscard]] std::uint32_t stage(std::span<const LogEntry> entries);
+
+  // Leaves the next slot out for good, with a filler record of `epoch`: its cell takes nothing. Returns false when the
+  // medium does not take that either.
+  [[nodiscard]] bool skip(std::uint64_t epoch, Persist persist);
 
   // Computes the checksums (still while the stores are under way), appends what was staged and returns the first one's
   // LSN. On failure (the medium failed) nothing was appended.
   Result<std::uint64_t> commit(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
 
-  // Both steps.
+  // Both steps for all entries; fails where a cell takes nothing.
   Result<std::uint64_t> append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
 
   std::uint64_t next_lsn() const { return next_lsn_; }

@@ -277,9 +277,10 @@ const Update kUpdates[] = {
        std::array<std::byte, kCellSize> cell;
        cell.fill(std::byte{0x55});
        LogEntry entry{RecordType::clean, 9, 1, cell.data()};
-       ASSERT_TRUE(bench.log->stage({&entry, 1}));
+       ASSERT_EQ(bench.log->stage({&entry, 1}), 1U);
        Bench::check(bench.log->commit({&entry, 1}, 2, Persist::synced).status());
      }},
+    {"StreamLog::skip", "filler", with_log, [](Bench& bench) { ASSERT_TRUE(bench.log->skip(2, Persist::synced)); }},
     {"StreamLog::release_front", "of-two",
      [](Bench& bench) {
        with_log(bench);
@@ -510,7 +511,7 @@ std::set<std::string> changing_members(const std::string& header, const std::str
   EXPECT_TRUE(file) << header;
   std::set<std::string> members;
   bool in_public = false;
-  const std::regex member(R"(^  (?:static |\[\[nodiscard\]\] )*(?:Status|bool|Result<.*>) (\w+)\(.*)");
+  const std::regex member(R"(^  (?:static |\[\[nodiscard\]\] )*(?:Status|bool|std::uint32_t|Result<.*>) (\w+)\(.*)");
   std::string declaration;
   for (std::string line; std::getline(file, line);) {
     if (line.rfind(" public:", 0) == 0) in_public = true;

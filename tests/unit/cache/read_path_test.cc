@@ -259,6 +259,19 @@ TEST(ReadPath, ACleanBlockThatTheMediumCannotReadComesFromTheBacking) {
   EXPECT_EQ(rig.backing().counts().reads, 1U);
 }
 
+TEST(ReadPath, ACellThatTakesNothingKeepsABlockOutOfTheCacheOnlyOnce) {
+  EngineRig rig{RigShape()};
+  const Bytes content = fill_backing(rig, 1);
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  rig.space().fail_writes(stored(rig, 1).cell_offset + kCellSize, 8);
+  for (const std::uint64_t reads : {1U, 2U, 2U}) {
+    EXPECT_EQ(read_blocks(rig, 2, 1), part(content, 2 * kBlockSize, kBlockSize));
+    EXPECT_EQ(rig.backing().counts().reads, reads);
+  }
+  EXPECT_EQ(rig.device().stats().read_fills, 1U);
+  EXPECT_EQ(rig.device().stats().bad_cells, 1U);
+}
+
 TEST(ReadPath, PartOfADamagedCleanBlockIsVerifiedAsAWhole) {
   EngineRig rig{RigShape()};
   const Bytes content = fill_backing(rig, 1);

@@ -66,6 +66,20 @@ TEST(Reclaim, TheHeadIsNotFreed) {
   EXPECT_TRUE(rig.device().victims().empty());
 }
 
+TEST(Reclaim, ACellThatTakesNothingCostsOneHotBlock) {
+  EngineRig rig{RigShape()};
+  const std::uint64_t slots = slots_per_segment(rig);
+  ASSERT_EQ(write_blocks(rig, 0, slots, 1), 0);
+  ASSERT_EQ(write_blocks(rig, 100, 1, 1), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  ASSERT_EQ(read_blocks(rig, 5, 10), blocks_of(5, 10, 1));  // makes them hot
+  rig.space().fail_writes(stored(rig, 100).cell_offset + kCellSize, 8);
+  ASSERT_TRUE(rig.device().reclaim_front(0));
+  EXPECT_EQ(rig.device().stats().bad_cells, 1U);
+  EXPECT_EQ(rig.device().stats().relocated_bytes, 9 * kBlockSize);
+  EXPECT_EQ(read_blocks(rig, 0, slots), blocks_of(0, slots, 1));
+}
+
 TEST(Reclaim, HotCleanBlocksSurviveAndColdOnesGo) {
   EngineRig rig{RigShape()};
   const std::uint64_t slots = slots_per_segment(rig);

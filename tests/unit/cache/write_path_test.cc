@@ -183,18 +183,52 @@ TEST(WritePath, WriteOverSeveralStreamsIsReadBackFromAllOfThem) {
 TEST(WritePath, WriteThatTheMediumFailsGivesEioAndLeavesTheOldData) {
   EngineRig rig{RigShape()};
   ASSERT_EQ(write_blocks(rig, 0, 2, 1), 0);
-  const Stored last = stored(rig, 1);
-  for (const std::uint64_t next : {last.cell_offset + kCellSize, last.record_offset + kRecordSize}) {
-    rig.space().fail_writes(next, kRecordSize);
-    EXPECT_EQ(write_blocks(rig, 0, 2, 2), EIO);
-    rig.space().heal();
-    EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 1));
-  }
+  rig.space().fail_writes(stored(rig, 1).record_offset + kRecordSize, kRecordSize);
+  EXPECT_EQ(write_blocks(rig, 0, 2, 2), EIO);
+  rig.space().heal();
+  EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 1));
   EXPECT_EQ(rig.device().dirty_bytes(), 2 * kBlockSize);
   rig.kill();
   EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 1));
   ASSERT_EQ(write_blocks(rig, 0, 2, 3), 0);
   EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 3));
+}
+
+TEST(WritePath, CellsThatTakeNothingAreLeftOut) {
+  EngineRig rig{RigShape()};
+  ASSERT_EQ(write_blocks(rig, 0, 2, 1), 0);
+  const Stored last = stored(rig, 1);
+  // The first one, some inside of a batch, and the last ones of the segment.
+  for (const std::uint64_t next : {1, 4, 5, 9, 60, 61}) rig.space().fail_writes(last.cell_offset + next * kCellSize, 8);
+  ASSERT_EQ(write_blocks(rig, 0, 100, 2), 0);
+  ASSERT_EQ(rig.write(kBlockSize + 5, filled(10, 7)), 0);
+  EXPECT_EQ(rig.device().stats().bad_cells, 6U);
+  Bytes expected = blocks_of(0, 100, 2);
+  put(expected, kBlockSize + 5, filled(10, 7));
+  EXPECT_TRUE(read_blocks(rig, 0, 100) == expected);
+  for (const bool cut : {false, true}) {
+    if (cut) {
+      rig.power_cut();
+    } else {
+      rig.reopen();
+    }
+    EXPECT_FALSE(rig.device().failed()) << rig.device().stats().detail;
+    EXPECT_EQ(rig.device().damaged_records(), 0U);
+    EXPECT_TRUE(read_blocks(rig, 0, 100) == expected);
+  }
+  ASSERT_EQ(rig.drain(), 0);
+  EXPECT_TRUE(backing_blocks(rig, 0, 100) == expected);
+}
+
+TEST(WritePath, AMediumThatTakesNoDataAtAllFailsTheWrite) {
+  EngineRig rig{RigShape()};
+  ASSERT_EQ(write_blocks(rig, 0, 2, 1), 0);
+  const Geometry& g = rig.cache().cache_dev().geometry();
+  for (std::uint32_t i = 0; i < g.segment_count; ++i) {
+    rig.space().fail_writes(g.cell_offset(i, 0), g.slots_per_segment * kCellSize);
+  }
+  EXPECT_EQ(write_blocks(rig, 0, 2, 2), EIO);
+  EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 1));
 }
 
 TEST(WritePath, RangesThatReachBeyondTheDeviceAreRefused) {

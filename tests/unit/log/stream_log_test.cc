@@ -349,7 +349,7 @@ TEST_F(StreamLogTest, StagedWithoutCommitWasNeverThere) {
   const Cell cell = cell_of(50, 1);
   const std::array<LogEntry, 2> entries = {LogEntry{RecordType::write, 50, 1, cell.data()},
                                            LogEntry{RecordType::write, 51, 1, cell.data()}};
-  ASSERT_TRUE(log().stage(entries));
+  ASSERT_EQ(log().stage(entries), entries.size());
   EXPECT_EQ(log().next_lsn(), 3U);
   EXPECT_EQ(LogOn(MemorySpace::copy_image(*image_)).replay(), all);
 
