@@ -12,8 +12,7 @@ export PCACHEFS_PRESET
 [ -e /dev/loop-control ] || skip "no loop devices"
 losetup --find >/dev/null || skip "no free loop device"
 
-left_behind() { find /var/tmp -maxdepth 1 -name 'pcachefs-quickstart-*' | sort; }
-before=$(left_behind)
+work_of_last_run() { grep -o '/var/tmp/pcachefs-quickstart-[A-Za-z0-9]*' "$T/quickstart.out" | head -1; }
 for round in first second; do
   say "$round run"
   "$repo/examples/quickstart.sh" "$MNT" | tee "$T/quickstart.out"
@@ -22,7 +21,8 @@ for round in first second; do
   if losetup -nO BACK-FILE | grep -q "$MNT/"; then fail "a loop device is left attached"; fi
   [ -z "$(daemon_pid "$MNT")" ] || fail "a daemon is left running"
   [ ! -e "$MNT" ] || fail "the mount point is left behind"
-  [ "$(left_behind)" = "$before" ] || fail "a work directory is left behind: $(left_behind)"
+  work=$(work_of_last_run) || fail "the work directory is not named"
+  [ ! -e "$work" ] || fail "the work directory is left behind: $work"
 done
 
 say "a mount point in use is refused, and stays as it is"
