@@ -106,7 +106,6 @@ struct DumpedSuperblock {
   std::uint64_t sequence = 0;
   std::uint32_t version = 0;
   std::uint32_t cache_tag = 0;
-  bool clean = false;
   std::string uuid;
   std::string label;
   std::uint64_t size_bytes = 0;
@@ -130,7 +129,7 @@ struct DumpedDevice {
   std::string backing_path;
   CopyWords state_copies;
   std::optional<std::uint64_t> clean_epoch;  // nothing when the device state is damaged
-  std::optional<std::uint64_t> closed_lsns;  // nothing when not closed in order
+  std::optional<std::uint64_t> closed_lsns;  // where the logs ended; nothing when not closed in order
 };
 
 struct DumpedSegment {

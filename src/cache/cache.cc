@@ -33,14 +33,20 @@ Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, 
   if (Status status = check_cache_options(options); !status.ok()) return status;
   if (Status status = check_ack(options, cache_dev->space()); !status.ok()) return status;
   std::unique_ptr<Cache> cache(new Cache(std::move(cache_dev), options, std::move(clock)));
-  // A crash during a removal leaves segments of a device that is not recorded any more.
+  // A crash during a removal leaves segments of a device that is not recorded any more. Others without a device are of
+  // one whose record was lost, and stay.
   const auto devices = cache->cache_dev_->devices();
-  if (cache->cache_dev_->damaged_device_records() == 0 && !cache->cache_dev_->read_only()) {
+  if (cache->cache_dev_->damaged_device_records() == 0) {
     for (const auto& segment : cache->pool_.in_use()) {
       const bool known = std::any_of(devices.begin(), devices.end(), [&](const CacheDev::Device& device) {
         return device.record.device_id == segment.entry.device_id;
       });
       if (known) continue;
+      if (!cache->cache_dev_->was_removed(segment.entry.device_id)) {
+        ++cache->orphaned_segments_;
+        continue;
+      }
+      if (cache->cache_dev_->read_only()) continue;
       if (Status status = cache->pool_.release(segment.id); !status.ok()) return status;
     }
   }
@@ -61,19 +67,17 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
       prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
 
+// Persist order: the whole mapping, then for each device that it is closed.
 Cache::~Cache() {
   prefault_.stop();
   reclaim_.stop();
   for (const auto& device : devices()) device->stop();
   sync_.stop();
   sync_step();
-  // As after a crash, unless all that it holds was recovered and everything that was stored is durable.
-  const bool recovered = devices_.size() == cache_dev_->devices().size() && cache_dev_->damaged_device_records() == 0;
-  if (cache_dev_->read_only() || !recovered || !commit_error_.ok()) return;
-  for (const auto& device : devices()) {
-    if (!device->record_end().ok()) return;
-  }
-  (void)cache_dev_->close_clean();
+  // As after a crash, unless everything that was stored is durable.
+  if (cache_dev_->read_only() || !commit_error_.ok()) return;
+  if (!cache_dev_->space().persist(0, cache_dev_->space().size()).ok()) return;
+  for (const auto& device : devices()) (void)device->mark_closed();
 }
 
 std::vector<std::shared_ptr<CachedDevice>> Cache::devices() const {
@@ -339,7 +343,7 @@ CacheDevStats Cache::stats() const {
   s.segments_used = pool_.total() - pool_.free_count();
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
-  s.damaged_records = cache_dev_->damaged_device_records();
+  s.damaged_records = cache_dev_->damaged_device_records() + orphaned_segments_;
   Repairs repairs = cache_dev_->repairs();
   repairs += pool_.repairs();
   s.repaired_copies = repairs.repaired;
@@ -359,7 +363,7 @@ CacheDevStats Cache::stats() const {
 Result<std::uint64_t> count_dirty_bytes(std::unique_ptr<CacheDev> cache_dev) {
   auto cache = Cache::open(std::move(cache_dev), CacheOptions());
   if (!cache) return cache.status();
-  std::uint64_t dirty = (*cache)->cache_dev().damaged_device_records();  // who knows
+  std::uint64_t dirty = (*cache)->cache_dev().damaged_device_records() + (*cache)->orphaned_segments();  // who knows
   for (const CacheDev::Device& device : (*cache)->cache_dev().devices()) {
     const auto attached = (*cache)->attach(device, nullptr);
     if (!attached) return attached.status();

@@ -57,6 +57,8 @@ class Cache {
   Status commit(const std::vector<CachedDevice*>& devices);
 
   CacheDevStats stats() const;
+  // Segments in use by a logical device of which there is no record, damaged or not.
+  std::uint32_t orphaned_segments() const { return orphaned_segments_; }
   CacheDev& cache_dev() { return *cache_dev_; }
   const CacheOptions& options() const { return options_; }
 
@@ -109,6 +111,7 @@ class Cache {
   const CacheOptions options_;
   const Clock clock_;
   SegmentPool pool_;
+  std::uint32_t orphaned_segments_ = 0;
   SlotTable slots_;
   const bool page_media_;
   const Ack ack_;

@@ -43,7 +43,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
   for (std::uint32_t i = 0; i < device.record.streams; ++i) {
     streams_.push_back(std::make_unique<Stream>(cache.cache_dev(), cache.pool(), cache.slots(), device_id_, i));
   }
-  torn_.resize(streams_.size());
+  holes_.resize(streams_.size());
   if (serves_) {
     for (std::size_t i = 0; i < kStagingBuffers; ++i) staging_.emplace_back(kStagingBytes);
   }

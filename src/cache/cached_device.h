@@ -51,11 +51,13 @@ class CachedDevice final : public LogicDev {
   // Rebuilds the index from the log. Damage that may hide dirty data makes the device failed; damage that cannot is
   // repaired and counted. A failed Status means that the medium cannot be read at all.
   Status replay(std::vector<SegmentPool::InUse> segments);
-  // Makes what replay found durable, so that operations may begin.
+  // Makes what replay found durable, and the device count as open, so that operations may begin.
   Status settle();
   void start();
-  // Tells the medium where the log ends, for the next recovery to compare. After stop(), and settle() before.
-  Status record_end() const;
+  // Tells the medium that the device was closed in order, and where its logs begin and end. After stop(), settle()
+  // before, and all of the medium durable. A failed device stays as it was found: what is missing shall be missed
+  // again.
+  Status mark_closed() const;
   // Ends background work and every operation: what waits for space gets EIO. Further operations get EIO.
   void stop();
   // While set, writes and discards get EIO; what was acknowledged before can be drained for good.
@@ -209,7 +211,8 @@ class CachedDevice final : public LogicDev {
   // discard.cc
   Progress discard_blocks(WriteOp& op);
   void forget_blocks(Stream& stream, std::uint64_t begin, std::uint64_t end);
-  void publish_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
+  void publish_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry);
+  void note_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
   std::uint32_t streams_in(std::uint64_t begin, std::uint64_t end) const;
   void unlink(Stream& stream, SlotId slot);
 
@@ -228,6 +231,10 @@ class CachedDevice final : public LogicDev {
   void make_room_for_epochs();               // under epoch_mutex_
   std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
 
+  // replay.cc
+  std::vector<StreamLog::Hole> replay_stream(std::uint32_t number, const StreamLog::Replay& device);
+  CacheDev::Closed log_ends() const;
+
   // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
   bool count_in();
   void count_out();
@@ -244,8 +251,8 @@ class CachedDevice final : public LogicDev {
   const bool serves_;                    // has a backing
   std::unique_ptr<BackingDev> backing_;  // until stop()
   std::vector<std::unique_ptr<Stream>> streams_;
-  std::vector<AlignedBuffer> staging_;              // what writeback verified and is writing
-  std::vector<std::vector<StreamLog::Hole>> torn_;  // by stream, from replay() to settle()
+  std::vector<AlignedBuffer> staging_;               // what writeback verified and is writing
+  std::vector<std::vector<StreamLog::Hole>> holes_;  // by stream, from replay() to settle()
   std::string detail_;
   std::atomic<bool> failed_{false};
   std::uint64_t damaged_records_ = 0;

@@ -51,7 +51,7 @@ CachedDevice::Progress CachedDevice::discard_blocks(WriteOp& op) {
     bump(stream.stored_slots, 1);
     const auto lsn = stream.log.append({&entry, 1}, epoch, cache_.ack_persist());
     if (!lsn) return Progress::failed;
-    publish_zero(stream, *lsn, entry, true);
+    publish_zero(stream, *lsn, entry);
   }
   op.offset = end * kBlockSize;
   op.waited = false;
@@ -68,9 +68,16 @@ std::uint32_t CachedDevice::streams_in(std::uint64_t begin, std::uint64_t end) c
   return wanted;
 }
 
-void CachedDevice::publish_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
+void CachedDevice::publish_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry) {
   const std::uint64_t end = entry.block + entry.count;
   forget_blocks(stream, entry.block, end);
+  note_zero(stream, lsn, entry, true);
+  overtake(stream, entry.block, end);
+}
+
+// All but taking the blocks out of the index.
+void CachedDevice::note_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
+  const std::uint64_t end = entry.block + entry.count;
   const SlotId slot = stream.log.slot_of(lsn);
   cache_.slots().set_key(slot, {entry.block, SlotType::zero, false, dirty});
   cache_.slots().set_value(slot, static_cast<std::uint32_t>(entry.count));
@@ -79,7 +86,6 @@ void CachedDevice::publish_zero(Stream& stream, std::uint64_t lsn, const LogEntr
   } else {
     stream.zeros.cut(entry.block, end);
   }
-  overtake(stream, entry.block, end);
 }
 
 // Takes blocks [begin, end) out of the stream's index, going over whichever is shorter: the range or the log.

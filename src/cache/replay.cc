@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <set>
 
+#include "absl/container/flat_hash_map.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
 
@@ -45,72 +47,35 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
     newest = std::max(newest, streams_[i]->log.last_epoch());
   }
 
-  std::uint64_t next_lsns = 0;
+  const std::optional<CacheDev::Closed> closed = cache_.cache_dev().closed(place_);
   std::set<std::uint64_t> dirty_epochs;
   for (std::uint32_t i = 0; i < streams_.size(); ++i) {
-    Stream& stream = *streams_[i];
-    const std::lock_guard lock(stream.lock);
-    std::uint64_t misplaced = 0;
-    const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
-      const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
-      const bool dirty = (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
-      if (record.type == RecordType::filler) {
-        cache_.slots().set_key(stream.log.slot_of(lsn), {0, SlotType::filler, false, false});
-        return;
-      }
-      if (dirty && (stream.epochs.empty() || stream.epochs.back().epoch != record.epoch)) {
-        if (stream.epochs.full()) stream.epochs.set_capacity(2 * stream.epochs.capacity());
-        stream.epochs.push_back({record.epoch, lsn});
-        dirty_epochs.insert(record.epoch);
-      }
-      if (record.type == RecordType::zero) {
-        publish_zero(stream, lsn, entry, dirty);
-      } else if (stream_number(record.block) == i) {
-        publish(stream, lsn, entry, dirty);
-      } else {
-        ++misplaced;
-        log_damage_.push_back({i, lsn, 1, true});
-      }
-    };
-    const bool was_clean = cache_.cache_dev().was_clean();
-    const std::vector<StreamLog::Hole> holes = stream.log.replay(blocks(), newest, was_clean, visit);
-    next_lsns += stream.log.next_lsn();
-    if (misplaced != 0) {
-      damaged_records_ += misplaced;
-      fail("key records of stream " + std::to_string(i) + " are of blocks that belong to another");
-    }
+    const std::lock_guard lock(streams_[i]->lock);
+    const std::vector<StreamLog::Hole> holes = replay_stream(
+        i, {blocks(), newest, clean, closed.has_value(), [&](std::uint64_t b) { return stream_number(b) == i; }});
+    for (const Stream::EpochStart& start : streams_[i]->epochs) dirty_epochs.insert(start.epoch);
     for (const StreamLog::Hole& hole : holes) {
-      if (hole.torn) {
-        torn_[i].push_back(hole);
-        continue;
-      }
+      if (hole.torn) continue;
       // Not filled in: the next recovery has to see it too.
       damaged_records_ += hole.count;
       log_damage_.push_back({i, hole.first_lsn, hole.count, hole.next_epoch > clean});
-      if (hole.next_epoch > clean) {
-        fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
-             " are damaged or missing: dirty data may be lost");
-        continue;
-      }
-      // What was lost is clean. Older records, clean too, might be of the same blocks: the backing is right about them.
-      for (const StreamLog::Segment& segment : stream.log.segments()) {
-        const std::uint64_t stop = std::min(stream.log.end_lsn(segment), hole.first_lsn);
-        for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) {
-          const SlotId slot = stream.log.slot_of(lsn);
-          // Of a lost block the backing has an old value only; at worst it was written again since, and stays an error.
-          if (cache_.slots().key(slot).type != SlotType::lost) unlink(stream, slot);
-        }
-      }
+      if (hole.next_epoch <= clean) continue;
+      fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
+           " are damaged or missing: dirty data may be lost");
     }
+    holes_[i] = holes;
   }
 
-  if (const auto closed = cache_.cache_dev().closed_lsns(place_); closed && *closed > next_lsns) {
-    damaged_records_ += *closed - next_lsns;
-    log_damage_.push_back({std::nullopt, 0, *closed - next_lsns, true});
-    fail(std::to_string(*closed - next_lsns) +
-         " key records at the end of the log are damaged: dirty data may be lost");
+  if (const CacheDev::Closed found = log_ends(); closed && *closed != found) {
+    const auto apart = [](std::uint64_t a, std::uint64_t b) { return std::max(a, b) - std::min(a, b); };
+    const std::uint64_t missing =
+        apart(found.first_lsns, closed->first_lsns) + apart(found.next_lsns, closed->next_lsns);
+    damaged_records_ += missing;
+    log_damage_.push_back({std::nullopt, 0, missing, true});
+    fail(std::to_string(missing) + " key records at the ends of the log are damaged: dirty data may be lost");
   }
 
+  if (newest + 1 >= kCounterLimit) fail("there are no numbers left for its epochs: the log is not to be believed");
   const std::lock_guard lock(epoch_mutex_);
   for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, cache_.now_ms()});
   make_room_for_epochs();
@@ -120,22 +85,105 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
   return Status();
 }
 
-Status CachedDevice::record_end() const {
-  if (failed_) return Status();  // what is missing shall be missed again
-  std::uint64_t next_lsns = 0;
-  for (const auto& stream : streams_) next_lsns += stream->log.next_lsn();
-  return cache_.cache_dev().set_closed_lsns(place_, next_lsns);
+// Fills the stream's index from its log, in one go over it: what a discard or damage takes away from older records is
+// sorted out at the end, or each of many discards would look at all that was before it.
+std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, const StreamLog::Replay& device) {
+  const std::uint64_t clean = device.clean_epoch;
+  Stream& stream = *streams_[number];
+  SlotTable& slots = cache_.slots();
+  const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
+  absl::flat_hash_map<SegmentId, std::uint64_t> first_lsns;
+  for (const StreamLog::Segment& segment : stream.log.segments()) first_lsns[segment.id] = segment.first_lsn;
+  ZeroMap zeroed;  // every discard
+  const auto is_zeroed = [&](std::uint64_t block, std::uint64_t lsn) {
+    const auto since = zeroed.lsn_of(block);
+    return since && *since > lsn;
+  };
+  const auto is_ahead_of_backing = [&](std::uint64_t block) {
+    if (stream.zeros.contains(block)) return true;
+    const SlotId slot = stream.index.find(block);
+    if (slot == kNoSlot) return false;
+    const SlotKey key = slots.key(slot);
+    const std::uint64_t lsn = first_lsns[slot / slots_per_segment] + slot % slots_per_segment;
+    return (key.dirty || key.type == SlotType::lost) && !is_zeroed(block, lsn);
+  };
+
+  const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
+    const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
+    const bool dirty = (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
+    const SlotId slot = stream.log.slot_of(lsn);
+    if (dirty && (stream.epochs.empty() || stream.epochs.back().epoch != record.epoch)) {
+      if (stream.epochs.full()) stream.epochs.set_capacity(2 * stream.epochs.capacity());
+      stream.epochs.push_back({record.epoch, lsn});
+    }
+    switch (record.type) {
+      case RecordType::filler:
+        slots.set_key(slot, {0, SlotType::filler, false, false});
+        return;
+      case RecordType::zero:
+        zeroed.add(record.block, record.block + record.count, lsn);
+        note_zero(stream, lsn, entry, dirty);
+        return;
+      case RecordType::clean:
+        // What only the cache knows is not hidden by what claims to be the backing's.
+        if (is_ahead_of_backing(record.block)) {
+          slots.set_key(slot, {record.block, SlotType::clean, false, false});
+          ++damaged_records_;
+          log_damage_.push_back({number, lsn, 1, false});
+          return;
+        }
+        [[fallthrough]];
+      default:
+        publish(stream, lsn, entry, dirty);
+    }
+  };
+  const std::vector<StreamLog::Hole> holes = stream.log.replay(device, visit);
+
+  // Where clean records are lost, older ones, clean too, might be of the same blocks: the backing is right about them.
+  std::uint64_t forget_before = 0;
+  for (const StreamLog::Hole& hole : holes) {
+    if (!hole.torn && hole.next_epoch <= clean) forget_before = hole.first_lsn;
+  }
+  for (const StreamLog::Segment& segment : stream.log.segments()) {
+    const std::uint64_t stop = std::min(stream.log.end_lsn(segment), stream.log.next_lsn());
+    for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) {
+      const SlotId slot = stream.log.slot_of(lsn);
+      const SlotKey key = slots.key(slot);
+      if (!key.linked) continue;
+      // Of a lost block the backing has an old value only; at worst it was written again since, and stays an error.
+      const bool forgotten = lsn < forget_before && key.type != SlotType::lost;
+      if (forgotten || is_zeroed(key.block, lsn)) unlink(stream, slot);
+    }
+  }
+  return holes;
 }
 
-// Persist order: what the log lacks is filled in and what was read is made durable before anything is appended.
+CacheDev::Closed CachedDevice::log_ends() const {
+  CacheDev::Closed ends;
+  for (const auto& stream : streams_) {
+    const auto& segments = stream->log.segments();
+    ends.first_lsns += segments.empty() ? 0 : segments.front().first_lsn;
+    ends.next_lsns += stream->log.next_lsn();
+  }
+  return ends;
+}
+
+Status CachedDevice::mark_closed() const {
+  if (failed_) return Status();
+  return cache_.cache_dev().set_closed(place_, log_ends());
+}
+
+// Persist order: what the log lacks is filled in and what was read is made durable, then the device counts as open, all
+// before anything is appended.
 Status CachedDevice::settle() {
   if (failed_) return Status();
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     const std::lock_guard lock(streams_[i]->lock);
-    if (Status status = streams_[i]->log.settle(torn_[i]); !status.ok()) return status;
-    torn_[i].clear();
+    if (Status status = streams_[i]->log.settle(holes_[i]); !status.ok()) return status;
+    holes_[i].clear();
   }
-  return Status();
+  if (!cache_.cache_dev().closed(place_)) return Status();
+  return cache_.cache_dev().set_closed(place_, std::nullopt);
 }
 
 }  // namespace pcache

@@ -40,8 +40,8 @@ class Runs {
 
 template <typename T>
 std::optional<ItemDamage> damage_of(ItemDamage::Item item, std::uint32_t number, DualSlot slot,
-                                    const DualCopies<T>& copies, bool makes_sense) {
-  if (copies.never_stored()) return std::nullopt;
+                                    const DualCopies<T>& copies, bool makes_sense, bool was_stored = false) {
+  if (copies.never_stored() && !was_stored) return std::nullopt;
   ItemDamage damage;
   damage.item = item;
   damage.number = number;
@@ -86,7 +86,8 @@ void survey_items(const CacheDev& cache_dev, const std::function<void(const Item
   for (std::uint32_t id = 0; id < g.segment_count; ++id) {
     const DualSlot slot = segment_entry_slot(g, id);
     const auto entry = load_copies<SegmentEntry>(space, slot, tag);
-    auto damage = damage_of(ItemDamage::Item::segment_entry, id, slot, entry, entry.item && is_sane(*entry.item));
+    auto damage = damage_of(ItemDamage::Item::segment_entry, id, slot, entry, entry.item && is_sane(*entry.item),
+                            entry.never_stored() && holds_records(cache_dev, id));
     if (!damage) continue;
     if (!damage->lost && entry.item->state == SegmentState::log) damage->device_id = entry.item->device_id;
     damage->never_used = !entry.item && was_never_used(cache_dev, id);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <new>
 
@@ -39,13 +40,14 @@ struct CachedDevice::EpochContent {
   };
   std::uint64_t epoch = 0;
   std::vector<Block> blocks;            // by block, each once; every run of neighbours can be written as one
-  std::vector<Zero> zeroes;             // to be applied before the blocks
+  std::vector<Zero> zeroes;             // to be applied before the blocks; no two overlap
   std::vector<std::uint64_t> end_lsns;  // by stream: everything before is covered
 };
 
 CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
   EpochContent content;
   content.epoch = epoch;
+  std::map<std::uint64_t, std::uint32_t> edges;  // where discarded ranges begin and end, and of which streams, as bits
   for (std::uint32_t number = 0; number < streams_.size(); ++number) {
     Stream& stream = *streams_[number];
     // A write that entered the epoch before it closed holds this lock until all of it is in the log.
@@ -56,30 +58,41 @@ CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
     const std::uint64_t end = next == stream.epochs.end() ? stream.log.next_lsn() : next->first_lsn;
     content.end_lsns.push_back(end);
 
-    std::vector<EpochContent::Block> blocks;
+    struct Write {
+      EpochContent::Block block;
+      std::uint64_t lsn = 0;
+    };
+    std::vector<Write> writes;
+    ZeroMap zeroes;
     for (std::uint64_t lsn = begin; lsn < end; ++lsn) {
       const SlotId slot = stream.log.slot_of(lsn);
       const SlotKey key = cache_.slots().key(slot);
       if (key.type == SlotType::write) {
-        blocks.push_back({key.block, slot, cache_.slots().value(slot)});
+        writes.push_back({{key.block, slot, cache_.slots().value(slot)}, lsn});
       } else if (key.type == SlotType::zero && key.dirty) {
-        const std::uint64_t zero_end = key.block + cache_.slots().value(slot);
-        std::erase_if(blocks, [&](const auto& b) { return b.block >= key.block && b.block < zero_end; });
-        const auto same = std::find_if(content.zeroes.begin(), content.zeroes.end(), [&](const auto& zero) {
-          return zero.begin == key.block && zero.end == zero_end;
-        });
-        if (same != content.zeroes.end()) {
-          same->streams |= 1U << number;
-        } else {
-          content.zeroes.push_back({key.block, zero_end, 1U << number});
-        }
+        zeroes.add(key.block, key.block + cache_.slots().value(slot), lsn);
       }
     }
-    // The log's order is the order of a block's writes: keep each block's last.
-    std::stable_sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.block < b.block; });
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-      if (i + 1 == blocks.size() || blocks[i + 1].block != blocks[i].block) content.blocks.push_back(blocks[i]);
+    // The log's order is the order of a block's writes: keep each block's last, unless it was discarded after that.
+    std::stable_sort(writes.begin(), writes.end(),
+                     [](const auto& a, const auto& b) { return a.block.block < b.block.block; });
+    for (std::size_t i = 0; i < writes.size(); ++i) {
+      const std::uint64_t block = writes[i].block.block;
+      if (i + 1 < writes.size() && writes[i + 1].block.block == block) continue;
+      if (const auto zeroed = zeroes.lsn_of(block); zeroed && *zeroed > writes[i].lsn) continue;
+      content.blocks.push_back(writes[i].block);
     }
+    zeroes.for_each([&](std::uint64_t first, std::uint64_t last) {
+      edges[first] ^= 1U << number;
+      edges[last] ^= 1U << number;
+    });
+  }
+  std::uint32_t streams = 0;
+  std::uint64_t from = 0;
+  for (const auto& [block, changed] : edges) {
+    if (streams != 0 && changed != 0) content.zeroes.push_back({from, block, streams});
+    if (changed != 0) from = block;
+    streams ^= changed;
   }
   std::sort(content.blocks.begin(), content.blocks.end(),
             [](const auto& a, const auto& b) { return a.block < b.block; });

@@ -86,7 +86,6 @@ json to_json(const DumpedSuperblock& s) {
           {"sequence", s.sequence},
           {"version", s.version},
           {"cache_tag", s.cache_tag},
-          {"clean", s.clean},
           {"uuid", s.uuid},
           {"label", s.label},
           {"size_bytes", s.size_bytes},

@@ -76,8 +76,7 @@ std::string salvage_text(const SalvageReport& report, const std::string& name, c
 std::string dump_text(const DumpedSuperblock& s) {
   std::ostringstream out;
   out << "superblock  " << printable(s.path) << "\n"
-      << "  version " << s.version << ", sequence " << s.sequence << ", " << (s.clean ? "closed in order" : "open")
-      << copies_text(s.copies) << "\n"
+      << "  version " << s.version << ", sequence " << s.sequence << copies_text(s.copies) << "\n"
       << "  label " << printable(s.label) << ", uuid " << s.uuid << ", tag " << hex(s.cache_tag) << "\n"
       << "  " << s.size_bytes << " bytes, " << s.segments << " segments of " << s.segment_size_bytes << " bytes from "
       << s.first_segment << " on, " << s.slots_per_segment << " slots each, next device id " << s.next_device_id

@@ -1,5 +1,7 @@
 // Looking for damage on a cache device that is not mounted.
 
+#include <algorithm>
+
 #include "base/no_throw.h"
 #include "cache/cache.h"
 #include "device/damage_teller.h"
@@ -17,10 +19,12 @@ Result<CheckReport> check(const std::string& path, const std::function<void(cons
   found.uuid = uuid_text((*cache_dev)->uuid());
   found.label = (*cache_dev)->label();
   found.size_bytes = (*cache_dev)->geometry().size_bytes;
-  found.closed_in_order = (*cache_dev)->was_clean();
   auto cache = Cache::open(std::move(*cache_dev), CacheOptions());
   if (!cache) return cache.status();
   const std::vector<CacheDev::Device> devices = (*cache)->cache_dev().devices();
+  found.closed_in_order = std::all_of(devices.begin(), devices.end(), [&](const CacheDev::Device& device) {
+    return (*cache)->cache_dev().closed(device.place).has_value();
+  });
   DamageTeller teller(devices, report);
   teller.check_items((*cache)->cache_dev());
   for (const CacheDev::Device& device : devices) {

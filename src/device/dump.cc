@@ -68,7 +68,6 @@ DumpedSuperblock superblock_of(const CacheDev& dev) {
   dumped.sequence = superblock.header.sequence;
   dumped.version = superblock.version;
   dumped.cache_tag = superblock.header.cache_tag;
-  dumped.clean = superblock.clean != 0;
   dumped.uuid = uuid_text(superblock.uuid);
   dumped.label = text(superblock.label);
   dumped.size_bytes = superblock.size_bytes;
@@ -101,7 +100,7 @@ void dump_devices(const CacheDev& dev, const DumpVisitor& visitor) {
     }
     if (const auto epoch = dev.clean_epoch(place); epoch && dumped.device_id != 0) {
       dumped.clean_epoch = *epoch;
-      dumped.closed_lsns = dev.closed_lsns(place);
+      if (const auto closed = dev.closed(place)) dumped.closed_lsns = closed->next_lsns;
     }
     visitor.device(dumped);
   }

@@ -5,9 +5,12 @@
 
 namespace pcache {
 
-bool ZeroMap::contains(std::uint64_t block) const {
+bool ZeroMap::contains(std::uint64_t block) const { return lsn_of(block).has_value(); }
+
+std::optional<std::uint64_t> ZeroMap::lsn_of(std::uint64_t block) const {
   auto it = ranges_.upper_bound(block);
-  return it != ranges_.begin() && block < std::prev(it)->second.end;
+  if (it == ranges_.begin() || block >= std::prev(it)->second.end) return std::nullopt;
+  return std::prev(it)->second.lsn;
 }
 
 // A cut in the middle of a range makes two of it, and add() puts one more there.

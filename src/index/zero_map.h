@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 
 namespace pcache {
 
@@ -14,6 +15,13 @@ class ZeroMap {
   std::uint64_t count() const { return ranges_.size(); }
 
   bool contains(std::uint64_t block) const;
+  // The LSN of the record by which `block` reads as zeroes, or nothing.
+  std::optional<std::uint64_t> lsn_of(std::uint64_t block) const;
+  // Calls `visit` with begin and end of each range, in their order.
+  template <typename Visit>
+  void for_each(const Visit& visit) const {
+    for (const auto& [begin, range] : ranges_) visit(begin, range.end);
+  }
 
   // Takes the memory that the next add(), or the next cuts of neighbouring blocks, may need: they take none then.
   // Throws std::bad_alloc.

@@ -180,8 +180,27 @@ bool StreamLog::read_record(const Segment& segment, std::uint32_t slot, KeyRecor
   return cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
          record.crc == record_crc(record) && record.cache_tag == cache_dev_.tag() &&
          record.lsn == segment.first_lsn + slot && record.generation == segment.generation &&
-         record.device_id == device_id_ && record.stream == stream_ && record.epoch < kCounterLimit &&
-         record.type >= RecordType::write && record.type <= RecordType::filler;
+         record.device_id == device_id_ && record.stream == stream_;
+}
+
+bool StreamLog::makes_sense(const Replay& device, const KeyRecord& record, std::uint32_t slot,
+                            std::uint64_t epoch_before) const {
+  if (record.epoch < epoch_before || record.epoch > device.newest_epoch || record.batch_pos > slot) return false;
+  if (record.type == RecordType::filler) return true;
+  if (record.block >= device.device_blocks || record.count < 1 || record.count > device.device_blocks - record.block ||
+      record.count > 0xffffffff) {
+    return false;
+  }
+  switch (record.type) {
+    case RecordType::zero:
+      return true;
+    case RecordType::write:
+    case RecordType::clean:
+    case RecordType::lost:
+      return record.count == 1 && (!device.is_ours || device.is_ours(record.block));
+    default:
+      return false;
+  }
 }
 
 bool StreamLog::payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const {
@@ -194,45 +213,64 @@ std::uint64_t StreamLog::last_epoch() const {
   for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
     for (std::uint32_t slot = slots_; slot-- > 0;) {
       KeyRecord record;
-      if (read_record(*segment, slot, record)) return record.epoch;
+      if (read_record(*segment, slot, record) && record.epoch < kCounterLimit) return record.epoch;
     }
   }
   return 0;
 }
 
 std::vector<StreamLog::Hole> StreamLog::replay(
-    std::uint64_t device_blocks, std::uint64_t newest_epoch, bool was_clean,
-    const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit) {
-  const bool may_be_unflushed = cache_dev_.space().granularity() == Granularity::page && !was_clean;
-  const auto unflushed = [&](std::uint64_t epoch) { return may_be_unflushed && epoch + 1 >= newest_epoch; };
+    const Replay& device, const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit) {
+  const bool page_media = cache_dev_.space().granularity() == Granularity::page;
+  const auto unflushed = [&](std::uint64_t epoch) {
+    return page_media && !device.was_closed && epoch + 1 >= device.newest_epoch && epoch > device.clean_epoch;
+  };
   std::vector<Hole> holes;
   if (segments_.empty()) return holes;
 
   std::uint64_t expected = segments_.front().first_lsn;  // the slot after the last one read
+  std::uint64_t epoch = 0;                               // of that one
   std::size_t judged = 0;                                // holes that a later batch follows
+  Hole gap;                                              // what is known of the hole that begins at `expected`
+  std::uint64_t end_before = expected;                   // of the segment before
   for (const Segment& segment : segments_) {
+    if (segment.first_lsn != end_before) gap.evident = true;
+    end_before = end_lsn(segment);
     for (std::uint32_t slot = 0; slot < slots_; ++slot) {
       KeyRecord record;
       if (!read_record(segment, slot, record)) continue;
-      const bool in_bounds = record.block < device_blocks && record.count >= 1 &&
-                             record.count <= device_blocks - record.block && record.count <= 0xffffffff;
-      if (record.type != RecordType::filler && !in_bounds) continue;
-      if (has_payload(record.type) && unflushed(record.epoch) && !payload_intact(segment, slot, record)) continue;
-      // A batch is durable before the next one starts: only the slots of the last batch can be torn.
-      const std::uint64_t batch = record.lsn - std::min<std::uint64_t>(record.batch_pos, record.lsn);
-      if (record.lsn > expected) holes.push_back({expected, record.lsn - expected, !was_clean, record.epoch});
-      for (; judged < holes.size() && batch >= holes[judged].first_lsn + holes[judged].count; ++judged) {
-        holes[judged].torn = unflushed(holes[judged].next_epoch);
+      if (!makes_sense(device, record, slot, epoch)) {
+        gap.evident = true;
+        gap.next_epoch = std::max(gap.next_epoch, record.epoch);
+        next_lsn_ = record.lsn + 1;
+        continue;
       }
+      if (has_payload(record.type) && unflushed(record.epoch) && !payload_intact(segment, slot, record)) continue;
+      if (record.lsn > expected) {
+        const std::uint64_t next_epoch = std::max(gap.next_epoch, record.epoch);
+        // A segment is full, and but for page media durable, before the next one is taken.
+        const bool in_last_batch =
+            expected >= segment.first_lsn && !device.was_closed && next_epoch > device.clean_epoch;
+        const bool torn = !gap.evident && (in_last_batch || unflushed(next_epoch));
+        holes.push_back({expected, record.lsn - expected, torn, next_epoch, gap.evident});
+      }
+      // A batch is durable before the next one starts: only the slots of the last batch can be torn.
+      const std::uint64_t batch = record.lsn - record.batch_pos;
+      for (; judged < holes.size() && batch >= holes[judged].first_lsn + holes[judged].count; ++judged) {
+        holes[judged].torn = !holes[judged].evident && unflushed(holes[judged].next_epoch);
+      }
+      gap = Hole();
+      epoch = record.epoch;
       expected = record.lsn + 1;
       next_lsn_ = expected;
       visit(record.lsn, record);
     }
   }
   // The head is the last segment, whatever of the ones before it never reached the medium.
-  if (next_lsn_ < segments_.back().first_lsn) next_lsn_ = segments_.back().first_lsn;
-  if (expected < segments_.back().first_lsn) {
-    holes.push_back({expected, segments_.back().first_lsn - expected, may_be_unflushed, newest_epoch});
+  next_lsn_ = std::max(next_lsn_, segments_.back().first_lsn);
+  if (expected < next_lsn_) {
+    holes.push_back({expected, next_lsn_ - expected, !gap.evident && page_media && !device.was_closed,
+                     std::max(gap.next_epoch, device.newest_epoch), gap.evident});
   }
   return holes;
 }
@@ -256,8 +294,8 @@ Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
-  for (const Segment& segment : segments_) {
-    const std::uint64_t begin = geometry.segment_offset(segment.id);
+  for (const Segment& each : segments_) {
+    const std::uint64_t begin = geometry.segment_offset(each.id);
     const Status status = space.persist(begin, geometry.segment_size);
     if (status.ok()) continue;
     if (space.granularity() == Granularity::page) return status;
@@ -266,11 +304,11 @@ Status StreamLog::settle(std::span<const Hole> holes) {
       (void)space.persist(page, kMediaPage);
     }
   }
+  auto segment = segments_.begin();  // holes come in the order of the log
   for (const Hole& hole : holes) {
+    if (!hole.torn) continue;
     for (std::uint64_t lsn = hole.first_lsn; lsn < hole.first_lsn + hole.count; ++lsn) {
-      const auto segment = std::find_if(segments_.begin(), segments_.end(),
-                                        [&](const Segment& s) { return s.first_lsn <= lsn && lsn < end_lsn(s); });
-      if (segment == segments_.end()) continue;  // a missing segment: there is no place to fill
+      while (end_lsn(*segment) <= lsn) ++segment;  // no segment is missing in a torn hole
       if (Status status = fill(*segment, lsn, hole.next_epoch); !status.ok()) return status;
     }
   }
@@ -278,7 +316,10 @@ Status StreamLog::settle(std::span<const Hole> holes) {
   // appended in its place and before it. But its epoch was the newest: a filler goes on saying so, since the next
   // recovery would else take one epoch more for unflushed, and drop damaged records of it without a word.
   const Segment& head = segments_.back();
-  const std::uint64_t newest_epoch = last_epoch();
+  std::uint64_t newest_epoch = last_epoch();
+  for (const Hole& hole : holes) {
+    if (hole.torn) newest_epoch = std::max(newest_epoch, hole.next_epoch);  // fillers before it may be of a later one
+  }
   bool any = false;
   for (std::uint64_t lsn = next_lsn_; lsn < end_lsn(head); ++lsn) {
     const auto slot = static_cast<std::uint32_t>(lsn - head.first_lsn);

@@ -40,6 +40,7 @@ class StreamLog {
     std::uint64_t count = 0;
     bool torn = false;             // explained by a crash: never acknowledged, or not yet flushed on page media
     std::uint64_t next_epoch = 0;  // no record of the hole is of a later epoch
+    bool evident = false;          // no crash explains it: a segment is missing, or a record makes no sense
   };
 
   struct Segment {
@@ -102,20 +103,35 @@ class StreamLog {
   // Epoch of the last readable record, 0 when there is none.
   std::uint64_t last_epoch() const;
 
-  // Calls `visit` for every readable record in log order, and returns what was unreadable in between.
-  // `device_blocks`: records that reach beyond are damaged. `newest_epoch`: of the logical device's all streams, by
-  // last_epoch(); on page media records of that epoch and the one before count only if their payload is intact, and
-  // holes before them are torn: a flush that closes an epoch completes before the next but one begins. `was_clean`: the
-  // cache device was closed in order, so that everything counts as flushed.
-  std::vector<Hole> replay(std::uint64_t device_blocks, std::uint64_t newest_epoch, bool was_clean,
+  // What is known of the logical device when its log is replayed.
+  struct Replay {
+    std::uint64_t device_blocks = 0;
+    // Of all its streams, by last_epoch(). On page media records of this epoch and the one before count only if their
+    // payload is intact, and holes before them are torn: a flush that closes an epoch completes before the next but one
+    // begins.
+    std::uint64_t newest_epoch = 0;
+    // What the backing has was durable before, so that nothing of these epochs can be torn.
+    std::uint64_t clean_epoch = 0;
+    // It was closed in order, so that everything counts as flushed.
+    bool was_closed = false;
+    // Whether a block belongs to this stream; none: all do.
+    std::function<bool(std::uint64_t block)> is_ours = {};
+  };
+
+  // Calls `visit` for every readable record in log order, and returns what was unreadable in between. A record that is
+  // in its place, has the right checksum and makes no sense is an evident hole, whatever follows: no crash leaves one.
+  std::vector<Hole> replay(const Replay& device,
                            const std::function<void(std::uint64_t lsn, const KeyRecord& record)>& visit);
 
-  // Writes filler records into `holes`, erases what lies behind the end, and makes all of the log durable: what was
-  // read once will be read after the next crash too, and what was not will never be.
+  // Writes filler records into the torn ones of `holes`, which are in the order of the log, erases what lies behind the
+  // end, and makes all of the log durable: what was read once will be read after the next crash too, and what was not
+  // will never be.
   Status settle(std::span<const Hole> holes);
 
  private:
+  // Whether there is a record of this place, with the right checksum.
   bool read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const;
+  bool makes_sense(const Replay& device, const KeyRecord& record, std::uint32_t slot, std::uint64_t epoch_before) const;
   bool payload_intact(const Segment& segment, std::uint32_t slot, const KeyRecord& record) const;
   Status store_failed() const;
   Status erase(const Segment& segment, std::uint32_t slot);

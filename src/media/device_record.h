@@ -25,16 +25,17 @@ struct DeviceRecord {
 };
 static_assert(sizeof(DeviceRecord) == kMediaPage);
 
-// 64 bytes, written after each epoch that was written back, and on closing.
+// 64 bytes, written after each epoch that was written back, on opening and on closing.
 struct DeviceState {
   static constexpr std::uint32_t kMagic = 0x54434650;  // "PFCT"
 
   MetaHeader header;
   std::uint64_t clean_epoch;  // the backing holds every epoch up to this one
   std::uint32_t device_id;
-  std::uint32_t reserved32;
-  std::uint64_t closed_lsns;  // sum of the streams' next LSNs when the cache device was last closed in order
-  std::array<std::uint8_t, 16> reserved;
+  std::uint32_t closed;             // 1: nothing was appended since the device was closed in order
+  std::uint64_t closed_first_lsns;  // if so: sums over the streams of their logs' first LSNs
+  std::uint64_t closed_next_lsns;   // and of the LSNs that they were to write next
+  std::array<std::uint8_t, 8> reserved;
 };
 static_assert(sizeof(DeviceState) == kRecordSize);
 
@@ -48,7 +49,8 @@ inline bool is_sane(const DeviceRecord& record) {
 }
 
 inline bool is_sane(const DeviceState& state) {
-  return state.clean_epoch < kCounterLimit && state.closed_lsns < kCounterLimit;
+  return state.clean_epoch < kCounterLimit && state.closed <= 1 && state.closed_first_lsns < kCounterLimit &&
+         state.closed_next_lsns < kCounterLimit;
 }
 
 }  // namespace pcache

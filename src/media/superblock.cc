@@ -10,9 +10,9 @@ std::uint32_t cache_tag_of(const Superblock& superblock) {
 
 SuperblockCheck check_superblock(const Superblock& superblock) {
   if (superblock.signature != Superblock::kSignature) return SuperblockCheck::not_a_cache;
-  if (!is_valid(superblock, cache_tag_of(superblock))) return SuperblockCheck::damaged;
-  if (superblock.version > kMediaVersion) return SuperblockCheck::newer_version;
-  if (superblock.version != kMediaVersion) return SuperblockCheck::damaged;
+  if (!is_valid(superblock, cache_tag_of(superblock), 0)) return SuperblockCheck::damaged;
+  if (superblock.version == 0) return SuperblockCheck::damaged;
+  if (superblock.version != kMediaVersion) return SuperblockCheck::other_version;
   const auto geometry = compute_geometry(superblock.size_bytes, superblock.segment_size);
   const bool fits = geometry && geometry->segment_count == superblock.segment_count &&
                     geometry->slots_per_segment == superblock.slots_per_segment &&

@@ -17,7 +17,7 @@ struct Superblock {
   MetaHeader header;
   std::array<char, 8> signature;
   std::uint32_t version;
-  std::uint32_t clean;  // 1: closed in order
+  std::uint32_t reserved0;
   std::array<std::uint8_t, 16> uuid;
   std::array<char, 64> label;  // zero-terminated
   std::uint64_t size_bytes;
@@ -26,7 +26,7 @@ struct Superblock {
   std::uint32_t slots_per_segment;
   std::uint64_t first_segment;
   std::uint32_t next_device_id;  // ids are never used twice
-  std::uint32_t reserved32;
+  std::uint32_t reserved1;
   std::array<std::uint8_t, 3936> reserved;
 };
 static_assert(sizeof(Superblock) == kMediaPage);
@@ -34,7 +34,7 @@ static_assert(sizeof(Superblock) == kMediaPage);
 // The tag that this superblock's formatting puts into each of its items: derived from the uuid.
 std::uint32_t cache_tag_of(const Superblock& superblock);
 
-enum class SuperblockCheck { ok, not_a_cache, newer_version, damaged };
+enum class SuperblockCheck { ok, not_a_cache, other_version, damaged };
 
 // Judges one copy on its own: signature, version, checksum, and that its numbers fit each other (not the device's
 // size).

@@ -1,6 +1,7 @@
 #include "segment/cache_dev.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/units.h"
 #include "segment/item_slots.h"
@@ -45,7 +46,6 @@ Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
   Superblock superblock{};
   superblock.signature = Superblock::kSignature;
   superblock.version = kMediaVersion;
-  superblock.clean = 1;
   superblock.uuid = params.uuid;
   std::copy(params.label.begin(), params.label.end(), superblock.label.begin());
   superblock.size_bytes = geometry->size_bytes;
@@ -60,21 +60,25 @@ Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
 Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> space, Access access) {
   const std::string& path = space->path();
   if (space->size() < 2 * kMediaPage) return Status(Errc::integrity, path + " is too small to be a cache device");
-  std::optional<Superblock> best;
-  std::uint32_t newer_version = 0;
+  std::uint32_t other_version = 0;
   bool damaged = false;
-  for (const std::uint64_t offset : {kSuperblockSlot.first, kSuperblockSlot.second}) {
+  DualCopies<Superblock> copies;
+  const std::array<std::uint64_t, 2> offsets{kSuperblockSlot.first, kSuperblockSlot.second};
+  std::array<std::uint64_t, 2> sequences{};
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
     Superblock copy;
-    if (!space->read(offset, &copy, sizeof copy)) {
+    if (!space->read(offsets[i], &copy, sizeof copy)) {
       damaged = true;
       continue;
     }
     switch (check_superblock(copy)) {
-      case SuperblockCheck::newer_version:
-        newer_version = copy.version;
+      case SuperblockCheck::other_version:
+        other_version = copy.version;
         break;
       case SuperblockCheck::ok:
-        if (!best || copy.header.sequence > best->header.sequence) best = copy;
+        copies.states[i] = CopyState::good;
+        sequences[i] = copy.header.sequence;
+        if (!copies.item || copy.header.sequence > copies.item->header.sequence) copies.item = copy;
         break;
       case SuperblockCheck::damaged:
         damaged = true;
@@ -83,11 +87,12 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
         break;
     }
   }
-  if (newer_version != 0) {
-    return Status(Errc::invalid, path + " has media format version " + std::to_string(newer_version) +
-                                     ", this pcachefs knows up to " + std::to_string(kMediaVersion) +
-                                     "; use a newer pcachefs");
+  if (other_version != 0) {
+    return Status(Errc::invalid, path + " has media format version " + std::to_string(other_version) +
+                                     ", this pcachefs knows version " + std::to_string(kMediaVersion) + "; use " +
+                                     (other_version > kMediaVersion ? "a newer" : "an older") + " pcachefs");
   }
+  const std::optional<Superblock>& best = copies.item;
   if (!best) {
     return Status(Errc::integrity, damaged ? path + ": both copies of the superblock are damaged"
                                            : path + " is not a pcachefs cache device; make one with pcachefs format");
@@ -101,12 +106,11 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
   if (access == Access::inspect) return cache_dev;
-  const auto superblocks = load_copies<Superblock>(*cache_dev->space_, kSuperblockSlot, cache_dev->tag_);
-  for (const CopyState state : superblocks.states) {
-    if (state == CopyState::damaged) ++cache_dev->repairs_.repaired;  // by what follows
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    const bool older = copies.states[i] == CopyState::good && sequences[i] < best->header.sequence;
+    if (older) copies.states[i] = CopyState::older;
   }
-  cache_dev->superblock_.clean = 0;
-  if (Status status = cache_dev->store_superblock(); !status.ok()) return status;
+  cache_dev->repairs_ += repair_dual(*cache_dev->space_, kSuperblockSlot, copies);
   cache_dev->repair_copies();
   return cache_dev;
 }
@@ -117,7 +121,6 @@ CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superb
       access_(access),
       geometry_(geometry),
       tag_(cache_tag_of(superblock)),
-      was_clean_(superblock.clean != 0),
       superblock_(superblock) {}
 
 void CacheDev::load_devices() {
@@ -125,6 +128,7 @@ void CacheDev::load_devices() {
     const auto record = load_copies<DeviceRecord>(*space_, device_record_slot(geometry_, place), tag_);
     if (record.item && (record.item->device_id == 0 || is_sane(*record.item))) {
       records_[place] = *record.item;
+      was_used_[place] = record.item->device_id == 0;
     } else if (!record.never_stored()) {
       unusable_[place] = true;
       ++damaged_device_records_;
@@ -171,14 +175,6 @@ void CacheDev::repair_copies() {
 
 Status CacheDev::store_superblock() { return store_dual(*space_, kSuperblockSlot, tag_, superblock_); }
 
-Status CacheDev::close_clean() {
-  if (read_only()) return Status();
-  const std::lock_guard lock(mutex_);
-  if (Status status = space_->persist(0, space_->size()); !status.ok()) return status;
-  superblock_.clean = 1;
-  return store_superblock();
-}
-
 std::vector<CacheDev::Device> CacheDev::devices() const {
   const std::lock_guard lock(mutex_);
   std::vector<Device> devices;
@@ -186,6 +182,14 @@ std::vector<CacheDev::Device> CacheDev::devices() const {
     if (records_[place].device_id != 0) devices.push_back({place, records_[place]});
   }
   return devices;
+}
+
+bool CacheDev::was_removed(std::uint32_t device_id) const {
+  const std::lock_guard lock(mutex_);
+  for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
+    if (was_used_[place] && states_[place].device_id == device_id) return true;
+  }
+  return false;
 }
 
 Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
@@ -201,7 +205,7 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
     DeviceState& state = states_[place];
     state.device_id = record.device_id;
     state.clean_epoch = 0;
-    state.closed_lsns = 0;
+    state.closed = 0;
     if (Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state); !status.ok())
       return status;
     state_lost_[place] = false;
@@ -210,6 +214,7 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
     if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record); !status.ok())
       return status;
     records_[place] = record;
+    was_used_[place] = false;
     return place;
   }
   return Status(Errc::no_space, space_->path() + " holds " + std::to_string(kMaxDevices) +
@@ -223,6 +228,7 @@ Status CacheDev::remove_device(std::uint32_t place) {
   if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, empty); !status.ok())
     return status;
   records_[place] = empty;
+  was_used_[place] = true;
   return Status();
 }
 
@@ -244,16 +250,19 @@ Status CacheDev::set_clean_epoch(std::uint32_t place, std::uint64_t epoch) {
   return status;
 }
 
-std::optional<std::uint64_t> CacheDev::closed_lsns(std::uint32_t place) const {
+std::optional<CacheDev::Closed> CacheDev::closed(std::uint32_t place) const {
   const std::lock_guard lock(mutex_);
-  if (!was_clean_ || state_lost_[place]) return std::nullopt;
-  return states_[place].closed_lsns;
+  const DeviceState& state = states_[place];
+  if (state_lost_[place] || state.closed == 0) return std::nullopt;
+  return Closed{state.closed_first_lsns, state.closed_next_lsns};
 }
 
-Status CacheDev::set_closed_lsns(std::uint32_t place, std::uint64_t sum) {
+Status CacheDev::set_closed(std::uint32_t place, const std::optional<Closed>& closed) {
   const std::lock_guard lock(mutex_);
   DeviceState state = states_[place];
-  state.closed_lsns = sum;
+  state.closed = closed ? 1 : 0;
+  state.closed_first_lsns = closed ? closed->first_lsns : 0;
+  state.closed_next_lsns = closed ? closed->next_lsns : 0;
   const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
   if (status.ok()) states_[place] = state;
   return status;

@@ -40,15 +40,12 @@ class CacheDev {
 
   // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it. To use it, copies of
   // metadata that are damaged are stored again.
-  // Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid (a newer version).
+  // Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid (another version).
   static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space, Access access = Access::use);
 
   // Copies of metadata that were damaged and stored again when it was opened, but for those of the segment table.
   const Repairs& repairs() const { return repairs_; }
 
-  // Marks the cache device as closed in order, after set_closed() of its devices. Nothing may be written afterwards.
-  // Nothing is done where it was only inspected.
-  Status close_clean();
   bool read_only() const { return access_ == Access::inspect; }
 
   PmemSpace& space() { return *space_; }
@@ -57,7 +54,6 @@ class CacheDev {
   std::uint32_t tag() const { return tag_; }
   const std::array<std::uint8_t, 16>& uuid() const { return superblock_.uuid; }
   std::string label() const { return superblock_.label.data(); }
-  bool was_clean() const { return was_clean_; }
 
   // The logical devices on the medium, with the place each has in the table.
   struct Device {
@@ -69,6 +65,8 @@ class CacheDev {
   std::uint32_t damaged_device_records() const { return damaged_device_records_; }
   // False for these.
   bool place_usable(std::uint32_t place) const { return !unusable_[place]; }
+  // Whether a device of this id was removed, so that segments it still has may be freed.
+  bool was_removed(std::uint32_t device_id) const;
 
   // Adds a device: fills in record.device_id and returns its place. The state comes before the record, so that a crash
   // never leaves a device with another's dirty tail. Errors: no_space (the table is full), failed.
@@ -81,10 +79,16 @@ class CacheDev {
   // Durable on return.
   Status set_clean_epoch(std::uint32_t place, std::uint64_t epoch);
 
-  // The sum of the LSNs that the streams of the device at `place` were to write next when the cache device was closed
-  // in order: a log that ends before was damaged at its end. Nothing after a crash.
-  std::optional<std::uint64_t> closed_lsns(std::uint32_t place) const;
-  Status set_closed_lsns(std::uint32_t place, std::uint64_t sum);
+  // Where the logs of a device began and ended when it was closed in order: sums over its streams.
+  struct Closed {
+    std::uint64_t first_lsns = 0;
+    std::uint64_t next_lsns = 0;
+    bool operator==(const Closed&) const = default;
+  };
+  // Nothing unless the device at `place` was closed in order and nothing was appended since.
+  std::optional<Closed> closed(std::uint32_t place) const;
+  // Durable on return. Nothing may be appended to a closed device.
+  Status set_closed(std::uint32_t place, const std::optional<Closed>& closed);
 
  private:
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
@@ -97,7 +101,6 @@ class CacheDev {
   const Access access_;
   Geometry geometry_;
   std::uint32_t tag_;
-  bool was_clean_;
   std::uint32_t damaged_device_records_ = 0;
   Repairs repairs_;
   std::array<bool, kMaxDevices> unusable_{};  // since opening; not to be overwritten
@@ -106,6 +109,7 @@ class CacheDev {
   std::array<DeviceRecord, kMaxDevices> records_{};
   std::array<DeviceState, kMaxDevices> states_{};
   std::array<bool, kMaxDevices> state_lost_{};
+  std::array<bool, kMaxDevices> was_used_{};  // by a device that was removed; its state is still there
 };
 
 }  // namespace pcache

@@ -13,10 +13,11 @@
 
 namespace pcache {
 
-// Where the two copies of an item are, as byte offsets.
+// Where the two copies of an item are, as byte offsets, and which item of its kind it is.
 struct DualSlot {
   std::uint64_t first = 0;
   std::uint64_t second = 0;
+  std::uint32_t place = 0;
 };
 
 // Whether the copy at `offset` is all zeroes, as format leaves what was never used.
@@ -56,7 +57,7 @@ DualCopies<T> load_copies(const PmemSpace& space, DualSlot slot, std::uint32_t c
     if (!space.read(offsets[i], &copy, sizeof copy)) continue;
     if (copy.header.magic != T::kMagic) {  // most places of a table were never used
       if (is_blank<T>(space, offsets[i])) copies.states[i] = CopyState::blank;
-    } else if (is_valid(copy, cache_tag)) {
+    } else if (is_valid(copy, cache_tag, slot.place)) {
       copies.states[i] = CopyState::good;
       sequences[i] = copy.header.sequence;
       if (!copies.item || copy.header.sequence > copies.item->header.sequence) copies.item = copy;
@@ -85,11 +86,11 @@ template <typename T>
 Status store_dual(PmemSpace& space, DualSlot slot, std::uint32_t cache_tag, T& item) {
   const auto stored_sequence = [&](std::uint64_t offset) -> std::uint64_t {
     T copy;
-    return space.read(offset, &copy, sizeof copy) && is_valid(copy, cache_tag) ? copy.header.sequence : 0;
+    return space.read(offset, &copy, sizeof copy) && is_valid(copy, cache_tag, slot.place) ? copy.header.sequence : 0;
   };
   if (stored_sequence(slot.first) > stored_sequence(slot.second)) std::swap(slot.first, slot.second);
   ++item.header.sequence;
-  seal(item, cache_tag);
+  seal(item, cache_tag, slot.place);
   for (const std::uint64_t offset : {slot.first, slot.second}) {
     if (!space.write(offset, &item, sizeof item)) {
       return Status(Errc::failed, space.path() + ": the cache device failed while metadata was written");

@@ -1,5 +1,8 @@
 #include "segment/segment_pool.h"
 
+#include <algorithm>
+#include <array>
+
 #include "media/key_record.h"
 #include "segment/item_slots.h"
 
@@ -22,7 +25,7 @@ bool was_never_used(const CacheDev& cache_dev, SegmentId id) {
   return true;
 }
 
-// Persist order of repairs: see repair_dual(); the superblock says already that the cache device is open.
+// Persist order of repairs: see repair_dual().
 SegmentPool::SegmentPool(CacheDev& cache_dev)
     : cache_dev_(cache_dev),
       pins_(new std::atomic<std::uint32_t>[cache_dev.geometry().segment_count]()),
@@ -37,7 +40,7 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
       entries_[id] = *entry.item;
       if (entry.item->state == SegmentState::free) free_.push_back(id);
       if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
-    } else if (entry.never_stored() || (!entry.item && was_never_used(cache_dev_, id))) {
+    } else if (entry.never_stored() ? !holds_records(cache_dev_, id) : !entry.item && was_never_used(cache_dev_, id)) {
       free_.push_back(id);
       if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
     } else {
@@ -97,6 +100,14 @@ std::vector<SegmentPool::InUse> SegmentPool::in_use() const {
     if (entries_[id].state == SegmentState::log) segments.push_back({id, entries_[id]});
   }
   return segments;
+}
+
+bool holds_records(const CacheDev& cache_dev, SegmentId id) {
+  std::array<KeyRecord, kMediaPage / kRecordSize> records;
+  if (!cache_dev.space().read(cache_dev.geometry().record_offset(id, 0), records.data(), sizeof records)) return true;
+  return std::any_of(records.begin(), records.end(), [&](const KeyRecord& record) {
+    return record.cache_tag == cache_dev.tag() && record.crc == record_crc(record);
+  });
 }
 
 }  // namespace pcache

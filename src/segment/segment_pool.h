@@ -28,6 +28,10 @@ struct SegmentUse {
 // formatting. False where that cannot be told for sure.
 bool was_never_used(const CacheDev& cache_dev, SegmentId id);
 
+// Whether the first page of a segment's records has one of this formatting. Its entry had been durable before: where it
+// is blank, it was lost.
+bool holds_records(const CacheDev& cache_dev, SegmentId id);
+
 // Thread-safe.
 class SegmentPool {
  public:

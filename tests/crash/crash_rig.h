@@ -27,7 +27,7 @@ struct CrashShape {
   std::uint32_t exhaustive_units = 5;            // all subsets of so many pending units are tried
   std::uint32_t torn_states = 2;                 // and so many torn ones of any number of units
   std::uint32_t work_every = 8;                  // one of so many recoveries goes on to work and to be opened again
-  std::uint32_t recut_every = 8;                 // one of so many recoveries is cut itself
+  std::uint32_t recut_every = 3;                 // one of so many recoveries is cut itself
   std::uint32_t deepest = 3;                     // and so many in a row at most
 };
 

@@ -82,7 +82,7 @@ class Bench {
   std::vector<StreamLog::Hole> find_log() {
     begin_log();
     EXPECT_TRUE(log->adopt(pool->in_use()));
-    return log->replay(kDeviceBlocks, log->last_epoch(), cache_dev->was_clean(),
+    return log->replay({kDeviceBlocks, log->last_epoch(), 0, cache_dev->closed(0).has_value()},
                        [](std::uint64_t, const KeyRecord&) {});
   }
   void append(std::size_t count, std::uint64_t epoch, Persist persist = Persist::synced) {
@@ -171,17 +171,17 @@ const Update kUpdates[] = {
        bench.take(1, 0);
      },
      [](Bench& bench) { bench.format(kNextUuid); }, false, true},
-    {"CacheDev::open", "closed",
+    {"CacheDev::open", "one-copy-torn",
      [](Bench& bench) {
        with_device(bench);
-       Bench::check(bench.cache_dev->close_clean());
+       bench.spoil(0);
+       bench.image.settle(0, kBytes);
      },
      [](Bench& bench) { bench.open(); }},
     {"CacheDev::open", "with-damaged-copies",
      [](Bench& bench) {
        with_device(bench);
        const std::uint64_t entry = bench.take(1, 0) * kRecordSize;
-       Bench::check(bench.cache_dev->close_clean());
        const Geometry& g = bench.cache_dev->geometry();
        for (const std::uint64_t copy : {g.device_records_copy, g.device_states, g.segment_table + entry}) {
          bench.spoil(copy);
@@ -189,7 +189,6 @@ const Update kUpdates[] = {
        bench.image.settle(0, kBytes);
      },
      [](Bench& bench) { bench.open(); }},
-    {"CacheDev::close_clean", "open", with_device, [](Bench& bench) { Bench::check(bench.cache_dev->close_clean()); }},
     {"CacheDev::add_device", "first-place",
      [](Bench& bench) {
        bench.format();
@@ -240,8 +239,16 @@ const Update kUpdates[] = {
        bench.open();
      },
      [](Bench& bench) { Bench::check(bench.cache_dev->set_clean_epoch(0, 6)); }},
-    {"CacheDev::set_closed_lsns", "open", with_device,
-     [](Bench& bench) { Bench::check(bench.cache_dev->set_closed_lsns(0, 123)); }},
+    {"CacheDev::set_closed", "open", with_device,
+     [](Bench& bench) {
+       Bench::check(bench.cache_dev->set_closed(0, CacheDev::Closed{62, 123}));
+     }},
+    {"CacheDev::set_closed", "closed",
+     [](Bench& bench) {
+       with_device(bench);
+       Bench::check(bench.cache_dev->set_closed(0, CacheDev::Closed{62, 123}));
+     },
+     [](Bench& bench) { Bench::check(bench.cache_dev->set_closed(0, std::nullopt)); }},
     {"SegmentPool::take", "never-used", with_device, [](Bench& bench) { bench.take(1, 0); }},
     {"SegmentPool::take", "next-to-another",
      [](Bench& bench) {
@@ -320,7 +327,6 @@ Picture look(CrashMedium& medium, std::string& wrong) {
     if (!found) continue;
     tag = cache_tag_of(superblock);
     picture["uuid"] = uuid_text(found->uuid);
-    picture["clean"] = std::to_string(found->clean);
     picture["next id"] = std::to_string(found->next_device_id);
   }
   auto opened = CacheDev::open(std::make_unique<CrashSpace>(medium));
@@ -340,18 +346,19 @@ Picture look(CrashMedium& medium, std::string& wrong) {
   }
   for (std::uint32_t place = 0; place < 3; ++place) {
     const auto state = load_dual<DeviceState>(
-        raw, {g.device_states + place * kRecordSize, g.device_states_copy + place * kRecordSize}, tag);
+        raw, {g.device_states + place * kRecordSize, g.device_states_copy + place * kRecordSize, place}, tag);
     if (!state) continue;
-    picture["state " + std::to_string(place)] = std::to_string(state->device_id) + " " +
-                                                std::to_string(state->clean_epoch) + " " +
-                                                std::to_string(state->closed_lsns);
+    picture["state " + std::to_string(place)] =
+        std::to_string(state->device_id) + " " + std::to_string(state->clean_epoch) + " " +
+        std::to_string(state->closed) + " " + std::to_string(state->closed_first_lsns) + " " +
+        std::to_string(state->closed_next_lsns);
   }
   SegmentPool pool(cache_dev);
   if (pool.damaged_count() != 0) wrong = "a segment entry is damaged";
   std::uint32_t in_use = 0;
   for (SegmentId id = 0; id < pool.total(); ++id) {
     const auto entry = load_dual<SegmentEntry>(
-        raw, {g.segment_table + id * kRecordSize, g.segment_table_copy + id * kRecordSize}, tag);
+        raw, {g.segment_table + id * kRecordSize, g.segment_table_copy + id * kRecordSize, id}, tag);
     if (!entry) continue;
     if (entry->state == SegmentState::log) ++in_use;
     picture["segment " + std::to_string(id)] =
@@ -363,18 +370,19 @@ Picture look(CrashMedium& medium, std::string& wrong) {
   // The log of device 1, where its segments are a chain: others are only taken.
   StreamLog log(cache_dev, pool, 1, 0);
   if (log.adopt(pool.in_use())) {
-    const auto holes = log.replay(
-        kDeviceBlocks, log.last_epoch(), cache_dev.was_clean(), [&](std::uint64_t lsn, const KeyRecord& record) {
-          if (record.type == RecordType::filler) return;
-          std::array<std::byte, kCellSize> cell{};
-          const SegmentId segment = log.slot_of(lsn) / g.slots_per_segment;
-          raw.read(g.cell_offset(segment, log.slot_of(lsn) % g.slots_per_segment), cell.data(), cell.size());
-          const bool payload = record.type == RecordType::write || record.type == RecordType::clean;
-          const bool intact = !payload || crc32c(cell.data(), cell.size()) == record.payload_crc;
-          picture["record " + std::to_string(lsn)] = std::to_string(record.block) + " " + std::to_string(record.epoch) +
-                                                     " " + std::to_string(record.payload_crc) +
-                                                     (intact ? "" : " without its cell");
-        });
+    const auto holes =
+        log.replay({kDeviceBlocks, log.last_epoch(), 0, cache_dev.closed(0).has_value()},
+                   [&](std::uint64_t lsn, const KeyRecord& record) {
+                     if (record.type == RecordType::filler) return;
+                     std::array<std::byte, kCellSize> cell{};
+                     const SegmentId segment = log.slot_of(lsn) / g.slots_per_segment;
+                     raw.read(g.cell_offset(segment, log.slot_of(lsn) % g.slots_per_segment), cell.data(), cell.size());
+                     const bool payload = record.type == RecordType::write || record.type == RecordType::clean;
+                     const bool intact = !payload || crc32c(cell.data(), cell.size()) == record.payload_crc;
+                     picture["record " + std::to_string(lsn)] =
+                         std::to_string(record.block) + " " + std::to_string(record.epoch) + " " +
+                         std::to_string(record.payload_crc) + (intact ? "" : " without its cell");
+                   });
     for (const StreamLog::Hole& hole : holes) {
       // Where no log was written the segments that follow each other leave holes.
       if (!hole.torn && picture.count("record 0") != 0) wrong = "a record is missing and no crash explains it";

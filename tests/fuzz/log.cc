@@ -46,19 +46,20 @@ struct Replayed {
   std::uint64_t next_lsn = 0;
 };
 
-Replayed replay(StreamLog& log, bool was_clean) {
+Replayed replay(StreamLog& log, bool was_closed) {
   Replayed replayed;
   std::uint64_t next = 0;
-  replayed.holes = log.replay(kBlocks, log.last_epoch(), was_clean, [&](std::uint64_t lsn, const KeyRecord& record) {
-    PCACHE_CHECK(lsn >= next, "records come in the log's order");
-    next = lsn + 1;
-    PCACHE_CHECK(log.slot_of(lsn) < 8 * log.segments().front().id + 8 * 1024, "a record has a slot");
-    if (record.type != RecordType::filler) {
-      PCACHE_CHECK(record.block < kBlocks && record.count >= 1 && record.count <= kBlocks - record.block,
-                   "a record is of blocks that there are");
-    }
-    replayed.records.push_back({lsn, record.block, record.count, record.type});
-  });
+  replayed.holes =
+      log.replay({kBlocks, log.last_epoch(), 0, was_closed}, [&](std::uint64_t lsn, const KeyRecord& record) {
+        PCACHE_CHECK(lsn >= next, "records come in the log's order");
+        next = lsn + 1;
+        PCACHE_CHECK(log.slot_of(lsn) < 8 * log.segments().front().id + 8 * 1024, "a record has a slot");
+        if (record.type != RecordType::filler) {
+          PCACHE_CHECK(record.block < kBlocks && record.count >= 1 && record.count <= kBlocks - record.block,
+                       "a record is of blocks that there are");
+        }
+        replayed.records.push_back({lsn, record.block, record.count, record.type});
+      });
   replayed.next_lsn = log.next_lsn();
   PCACHE_CHECK(replayed.next_lsn >= next, "the log goes on behind its last record");
   std::uint64_t end = 0;
@@ -107,7 +108,7 @@ bool make_log(Fixture& fixture, FuzzInput& input) {
       default:
         break;
     }
-    seal(entry, fixture.tag);
+    seal(entry, fixture.tag, segment);
     std::memcpy(fixture.cache.change(g.segment_table + segment * kRecordSize, sizeof entry), &entry, sizeof entry);
 
     epoch += input.byte() % 3;
@@ -174,13 +175,13 @@ struct Opened {
   std::unique_ptr<StreamLog> log;
 };
 
-void use(Fixture& fixture, Granularity granularity, bool was_clean, bool in_order) {
+void use(Fixture& fixture, Granularity granularity, bool was_closed, bool in_order) {
   Replayed first;
   {
     Opened opened(fixture, granularity);
     StreamLog& log = *opened.log;
     if (!log.adopt(opened.pool->in_use())) return;
-    first = replay(log, was_clean);
+    first = replay(log, was_closed);
     std::vector<StreamLog::Hole> torn;
     for (const StreamLog::Hole& hole : first.holes) {
       if (hole.torn) torn.push_back(hole);
@@ -192,7 +193,7 @@ void use(Fixture& fixture, Granularity granularity, bool was_clean, bool in_orde
   Opened opened(fixture, granularity);
   StreamLog& log = *opened.log;
   PCACHE_CHECK(log.adopt(opened.pool->in_use()), "what was a log once is one");
-  Replayed second = replay(log, was_clean);
+  Replayed second = replay(log, was_closed);
   std::erase_if(first.records, [](const Seen& seen) { return seen.type == RecordType::filler; });
   std::erase_if(second.records, [](const Seen& seen) { return seen.type == RecordType::filler; });
   if (!in_order) return;  // what is torn and what is damaged is told apart by epochs

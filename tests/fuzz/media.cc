@@ -414,7 +414,7 @@ class Editor {
   template <typename T>
   void seal_item(std::size_t offset) {
     T item = at<T>(offset);
-    seal(item, tag_);
+    seal(item, tag_, item.header.place);
     put(offset, item);
   }
 
@@ -477,7 +477,7 @@ class Editor {
     entry.device_id = 1 + input_.byte() % 3;
     entry.stream = input_.byte() % 4;
     entry.state = input_.byte() % 8 == 0 ? SegmentState::free : SegmentState::log;
-    seal(entry, tag_);
+    seal(entry, tag_, static_cast<std::uint32_t>((first - geometry_.segment_table) / kRecordSize));
     put(first, entry);
     put(first + copy, entry);
   }

@@ -28,7 +28,6 @@ struct Fixture {
     }
     SegmentPool pool(*cache_dev);
     for (std::uint32_t i = 0; i < 3; ++i) PCACHE_CHECK(pool.take({1, 0, i, 0}).ok(), "there is a segment");
-    PCACHE_CHECK(cache_dev->close_clean().ok(), "the image can be closed");
     cache.keep();
   }
 
@@ -57,7 +56,7 @@ void edit(Fixture& fixture, FuzzInput& input, std::uint64_t first, std::uint64_t
   Superblock superblock;
   std::memcpy(&superblock, std::is_same_v<T, Superblock> ? bytes : reinterpret_cast<const char*>(fixture.cache.data()),
               std::min(sizeof superblock, sizeof(Superblock)));
-  if ((how & 0x80) != 0) seal(item, cache_tag_of(superblock));
+  if ((how & 0x80) != 0) seal(item, cache_tag_of(superblock), item.header.place);
   std::memcpy(fixture.cache.change(first, sizeof item), &item, sizeof item);
   if ((how & 0x40) != 0) std::memcpy(fixture.cache.change(second, sizeof item), &item, sizeof item);
 }
@@ -69,9 +68,9 @@ std::set<std::string> names(const CacheDev& cache_dev) {
     PCACHE_CHECK(record.device_id != 0 && is_sane(record), "a device that is listed makes sense");
     names.insert(std::to_string(device.place) + record.name.data());
     if (const auto epoch = cache_dev.clean_epoch(device.place)) {
-      PCACHE_CHECK(*epoch < std::uint64_t{1} << 63, "an epoch is in its range");
+      PCACHE_CHECK(*epoch < kCounterLimit, "an epoch is in its range");
     }
-    (void)cache_dev.closed_lsns(device.place);
+    (void)cache_dev.closed(device.place);
   }
   return names;
 }
@@ -116,11 +115,18 @@ void use(Fixture& fixture) {
       PCACHE_CHECK(cache_dev->clean_epoch(*place).value() == 0, "a new device has nothing dirty");
       before.insert(std::to_string(*place) + "n");
     }
-    PCACHE_CHECK(cache_dev->close_clean().ok(), "a sound medium can be closed");
+    for (const auto& device : cache_dev->devices()) {
+      if (!cache_dev->clean_epoch(device.place).ok()) continue;
+      PCACHE_CHECK(cache_dev->set_closed(device.place, CacheDev::Closed{3, 4}).ok(), "a device can be closed");
+    }
   }
   const auto cache_dev = fixture.open();
-  PCACHE_CHECK(cache_dev && cache_dev->was_clean(), "what was opened once and closed is opened again");
+  PCACHE_CHECK(cache_dev, "what was opened once is opened again");
   PCACHE_CHECK(names(*cache_dev) == before, "and holds the same devices");
+  for (const auto& device : cache_dev->devices()) {
+    if (!cache_dev->clean_epoch(device.place).ok()) continue;
+    PCACHE_CHECK(cache_dev->closed(device.place) == (CacheDev::Closed{3, 4}), "closed as they were");
+  }
   for (const auto& device : cache_dev->devices()) {
     PCACHE_CHECK(cache_dev->remove_device(device.place).ok(), "every device can be removed");
   }

@@ -284,6 +284,106 @@ TEST(RecoveryDamage, OfASegmentsEntryOneCopyIsEnoughAndNoneFailsTheDevice) {
   });
 }
 
+// --- Closed in order, or not: each logical device for itself
+
+// Which of the engine's exits came last makes no difference to what a failed device lacks.
+TEST(RecoveryDamage, AFailedDeviceIsStillFailedAfterItsProcessWasKilled) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  const std::uint64_t last = stored(rig, 1).record_offset + 30;
+  rig.close();
+  damage(rig, last);
+  rig.open();
+  ASSERT_NO_FATAL_FAILURE(expect_failed(rig));
+  rig.kill();
+  ASSERT_NO_FATAL_FAILURE(expect_failed(rig));
+  rig.reopen();
+  ASSERT_NO_FATAL_FAILURE(expect_failed(rig));
+  damage(rig, last);
+  rig.kill();
+  EXPECT_EQ(read_blocks(rig, 0, 2), blocks_of(0, 2, 2));
+}
+
+TEST(RecoveryDamage, AFailedDeviceDoesNotMakeTheOthersCountAsCrashed) {
+  EngineRig rig{RigShape()};
+  const auto image = std::make_shared<BackingImage>(2 * kMiB);
+  const auto backing = [&] { return std::make_unique<FakeBackingDev>(image, "/fake/other", "fake:2"); };
+  const auto write_other = [](CachedDevice& other, std::uint64_t block) {
+    Outcome written;
+    const Bytes bytes = blocks_of(block, 1, 1);
+    other.write(block * kBlockSize, bytes, written.completion());
+    ASSERT_EQ(written.error, 0);
+  };
+  const auto attach_other = [&] { return rig.cache().attach(rig.cache().cache_dev().devices().at(1), backing()); };
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  damage(rig, stored(rig, 0).record_offset + 30);
+  {
+    const auto other = rig.cache().add("other", backing());
+    ASSERT_TRUE(other.ok());
+    ASSERT_NO_FATAL_FAILURE(write_other(**other, 100));
+  }
+  rig.reopen();
+  ASSERT_TRUE(rig.device().failed());
+  {
+    const auto other = attach_other();
+    ASSERT_TRUE(other.ok());
+    ASSERT_FALSE((*other)->failed());
+    ASSERT_NO_FATAL_FAILURE(write_other(**other, 101));
+  }
+  const std::uint64_t last = stored(rig, 101).record_offset + 30;
+  rig.close();
+  damage(rig, last);
+  rig.open();
+  const auto other = attach_other();
+  ASSERT_TRUE(other.ok());
+  EXPECT_TRUE((*other)->failed()) << "its last record was taken for a torn one, though it was closed in order";
+  EXPECT_EQ((*other)->damaged_records(), 1U);
+}
+
+TEST(RecoveryDamage, ADeviceThatIsNotAttachedStaysClosedInOrder) {
+  EngineRig rig{RigShape()};
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  ASSERT_EQ(write_blocks(rig, 1, 1, 2), 0);
+  const std::uint64_t last = stored(rig, 1).record_offset + 30;
+  rig.close();
+  auto image = MemorySpace::copy_image(rig.cache_image());
+  for (int opened = 0; opened < 2; ++opened) {
+    auto cache_dev = CacheDev::open(std::make_unique<MemorySpace>(image));
+    ASSERT_TRUE(cache_dev.ok());
+    ASSERT_TRUE(Cache::open(std::move(*cache_dev), CacheOptions()).ok());
+  }
+  rig.cache_image() = *image;
+  damage(rig, last);
+  rig.open();
+  expect_failed(rig);
+}
+
+// A segment at the front is missing as one at the end may be: after an orderly close both are known to have been there.
+TEST(RecoveryDamage, AMissingSegmentAtEitherEndFailsTheDeviceAfterAnOrderlyClose) {
+  for (const bool front : {true, false}) {
+    SCOPED_TRACE(front ? "the first" : "the last");
+    EngineRig rig{RigShape()};
+    fill_backing(rig, 1);
+    const std::uint64_t slots = slots_per_segment(rig);
+    ASSERT_EQ(write_blocks(rig, 0, 3 * slots, 2), 0);
+    const SegmentId missing = stored(rig, front ? 0 : 2 * slots).segment;
+    rig.close();
+    {
+      auto image = MemorySpace::copy_image(rig.cache_image());
+      auto cache_dev = CacheDev::open(std::make_unique<MemorySpace>(image));
+      ASSERT_TRUE(cache_dev.ok());
+      ASSERT_TRUE(SegmentPool(**cache_dev).release(missing).ok());
+      rig.cache_image() = *image;
+    }
+    rig.open();
+    expect_failed(rig);
+    EXPECT_EQ(rig.device().damaged_records(), slots);
+  }
+}
+
 // --- And what a crash does explain
 
 TEST(RecoveryDamage, ATornBatchIsNoDamageAndLeavesWhatWasAcknowledged) {

@@ -50,7 +50,6 @@ TEST_F(DumpTest, TellsWhatIsStored) {
   EXPECT_EQ(superblock.path, file_.path());
   EXPECT_EQ(superblock.copies, kBothGood);
   EXPECT_EQ(superblock.label, "cache");
-  EXPECT_TRUE(superblock.clean);
   EXPECT_EQ(superblock.size_bytes, CacheFile::kCacheBytes);
   EXPECT_EQ(superblock.segments, file_.geometry().segment_count);
   EXPECT_EQ(superblock.first_segment, file_.geometry().first_segment);

@@ -29,8 +29,13 @@ TEST(ZeroMapTest, AgreesWithAMapOfSingleBlocks) {
       zeros.forget_before(before);
       std::erase_if(model, [&](const auto& entry) { return entry.second < before; });
     }
-    for (std::uint64_t b = 0; b < 250; ++b)
+    for (std::uint64_t b = 0; b < 250; ++b) {
       ASSERT_EQ(zeros.contains(b), model.count(b) != 0) << "block " << b << " at " << lsn;
+      ASSERT_TRUE(model.count(b) == 0 || zeros.lsn_of(b) == model[b]) << "block " << b << " at " << lsn;
+    }
+    std::uint64_t covered = 0;
+    zeros.for_each([&](std::uint64_t first, std::uint64_t last) { covered += last - first; });
+    ASSERT_EQ(covered, model.size());
     ASSERT_EQ(zeros.empty(), model.empty());
   }
 }

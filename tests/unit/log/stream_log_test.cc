@@ -131,7 +131,7 @@ class LogOn {
   // What replay visits; the holes end up in `holes`.
   Items replay(std::uint64_t newest_epoch = 1) {
     Items items;
-    holes = log->replay(kDeviceBlocks, newest_epoch, false, [&](std::uint64_t lsn, const KeyRecord& record) {
+    holes = log->replay({kDeviceBlocks, newest_epoch}, [&](std::uint64_t lsn, const KeyRecord& record) {
       EXPECT_EQ(lsn, record.lsn);
       items.push_back({record.type, record.block, record.count, record.epoch, lsn});
     });
@@ -689,6 +689,11 @@ TEST_F(StreamLogTest, RecordsThatDoNotBelongWhereTheyAreAreRefused) {
       {"blocks up to the end", [](KeyRecord& r) { r.count = kDeviceBlocks - r.block; }, false},
       {"blocks beyond the end", [](KeyRecord& r) { r.count = kDeviceBlocks - r.block + 1; }},
       {"far too many blocks", [](KeyRecord& r) { r.count = ~std::uint64_t{0}; }},
+      {"an epoch before the one before", [](KeyRecord& r) { r.epoch = 0; }},
+      {"an epoch after the newest", [](KeyRecord& r) { r.epoch = 2; }},
+      {"an epoch that no log gets to", [](KeyRecord& r) { r.epoch = std::uint64_t{1} << 62; }},
+      {"a batch that began before its segment", [](KeyRecord& r) { r.batch_pos = 2; }},
+      {"several blocks, and no discard", [](KeyRecord& r) { r.type = RecordType::lost; }},
       {"a filler, whatever its block", [](KeyRecord& r) { r.type = RecordType::filler, r.block = kDeviceBlocks; },
        false},
   };
@@ -704,6 +709,71 @@ TEST_F(StreamLogTest, RecordsThatDoNotBelongWhereTheyAreAreRefused) {
     EXPECT_EQ(on().replay().size(), each.refused ? 2U : 3U);
     ASSERT_EQ(on().holes.size(), each.refused ? 1U : 0U);
     if (each.refused) expect_hole(on().holes[0], 1, 1, false);
+  }
+}
+
+// No crash leaves a right checksum over what makes no sense: nothing is erased, and nothing is written in its place.
+TEST_F(StreamLogTest, RecordWithoutSenseAtTheEndIsAHoleThatStays) {
+  const Items all = on().append(writes(1, 3));
+  for (const Granularity granularity : {Granularity::cache_line, Granularity::page}) {
+    forge(2, [](KeyRecord& r) { r.block = kDeviceBlocks; });
+    for (int i = 0; i < 2; ++i) {
+      open(granularity);
+      EXPECT_EQ(on().replay(), (Items{all[0], all[1]}));
+      ASSERT_EQ(on().holes.size(), 1U);
+      expect_hole(on().holes[0], 2, 1, false);
+      EXPECT_EQ(log().next_lsn(), 3U);
+      ASSERT_TRUE(log().settle(on().holes).ok());
+    }
+    forge(2, [](KeyRecord& r) { r.block = 3; });
+    open(granularity);
+    EXPECT_EQ(on().replay(), all);
+  }
+}
+
+TEST_F(StreamLogTest, BlockOfAnotherStreamIsAHole) {
+  const Items all = on().append(writes(1, 3));
+  open();
+  Items items;
+  const auto holes = log().replay({kDeviceBlocks, 1, 0, false, [](std::uint64_t block) { return block != 2; }},
+                                  [&](std::uint64_t lsn, const KeyRecord& record) {
+                                    items.push_back({record.type, record.block, record.count, record.epoch, lsn});
+                                  });
+  EXPECT_EQ(items, (Items{all[0], all[2]}));
+  ASSERT_EQ(holes.size(), 1U);
+  expect_hole(holes[0], 1, 1, false);
+}
+
+// A segment's entry is durable before its first record on any medium.
+TEST_F(StreamLogTest, MissingSegmentIsNeverTorn) {
+  const Items first = on().fill_segment();
+  on().fill_segment();
+  const SegmentId missing = log().segments().back().id;
+  ASSERT_TRUE(log().reserve().ok());
+  ASSERT_TRUE(on().pool->release(missing).ok());
+  for (const bool empty_head : {true, false}) {
+    open(Granularity::page);
+    on().replay();
+    ASSERT_EQ(on().holes.size(), 1U);
+    expect_hole(on().holes[0], kSlots, kSlots, false);
+    EXPECT_TRUE(log().settle(on().holes).ok());
+    if (empty_head) on().append(writes(7, 1));
+  }
+}
+
+// What the backing has was durable before: its records and cells cannot be lost in a crash.
+TEST_F(StreamLogTest, NothingOfACleanEpochIsTorn) {
+  on().append(writes(1, 2));
+  on().append(writes(5, 3));
+  lose_record(3);
+  damage(on().cell_offset(0));
+  for (const Granularity granularity : {Granularity::cache_line, Granularity::page}) {
+    open(granularity);
+    std::uint64_t visited = 0;
+    const auto holes = log().replay({kDeviceBlocks, 1, 1}, [&](std::uint64_t, const KeyRecord&) { ++visited; });
+    EXPECT_EQ(visited, 4U);
+    ASSERT_EQ(holes.size(), 1U);
+    expect_hole(holes[0], 3, 1, false);
   }
 }
 
@@ -765,6 +835,26 @@ TEST_F(PageMediaTest, AnEpochWhoseRecordsDoNotCountIsStillTheNewestAfterSettling
   Items next = on().append(writes(60, 1, 5), Persist::synced);
   open(Granularity::page);
   EXPECT_EQ(on().replay(5).back(), next.back());
+}
+
+// A filler at the end of one segment is of the device's newest epoch, and so must be the one behind it in the head:
+// epochs that went back would be damage.
+TEST_F(PageMediaTest, FillersOfTwoSegmentsAreInTheOrderOfTheirEpochs) {
+  on().fill_segment(4);
+  Items head = on().append(writes(90, 2, 4), Persist::synced);
+  damage(on().cell_offset(kSlots - 1) + 7);
+  for (const Item& item : head) damage(on().cell_offset(item.lsn) + 7);
+  open(Granularity::page);
+  EXPECT_EQ(on().replay(5).back().lsn, kSlots - 2);
+  ASSERT_EQ(on().holes.size(), 1U);
+  expect_hole(on().holes[0], kSlots - 1, 1, true);
+  ASSERT_TRUE(log().settle(on().holes).ok());
+  for (int recoveries = 1; recoveries < 3; ++recoveries) {
+    open(Granularity::page);
+    EXPECT_EQ(on().replay(5).back().lsn, kSlots);
+    EXPECT_TRUE(on().holes.empty()) << "after " << recoveries << " recoveries";
+    ASSERT_TRUE(log().settle(on().holes).ok());
+  }
 }
 
 TEST_F(PageMediaTest, PayloadsAreNotLookedAtWhereRecordsNeverOvertakeThem) {

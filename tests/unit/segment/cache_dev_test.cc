@@ -111,7 +111,7 @@ class CacheDevTest : public testing::Test {
 
   // Stores `superblock` as if a pcachefs of its version had.
   void put_superblock(std::uint64_t offset, Superblock superblock) {
-    seal(superblock, cache_tag_of(superblock));
+    seal(superblock, cache_tag_of(superblock), 0);
     MemorySpace(image_).write(offset, &superblock, sizeof superblock);
   }
   Superblock superblock_at(std::uint64_t offset) {
@@ -155,7 +155,6 @@ class CacheDevTest : public testing::Test {
 TEST_F(CacheDevTest, FormatMakesAnEmptyCacheDevice) {
   EXPECT_TRUE(dev().devices().empty());
   EXPECT_EQ(dev().damaged_device_records(), 0U);
-  EXPECT_TRUE(dev().was_clean());
   EXPECT_EQ(dev().uuid(), kUuid);
   EXPECT_EQ(dev().label(), "cellar");
   EXPECT_EQ(dev().geometry().size_bytes, kSize);
@@ -270,7 +269,7 @@ TEST_F(CacheDevTest, EitherCopyOfTheSuperblockIsEnough) {
 }
 
 // Only a checksum makes a version number more than some damaged bytes.
-TEST_F(CacheDevTest, DamagedVersionInOneCopyIsNotANewerVersion) {
+TEST_F(CacheDevTest, DamagedVersionInOneCopyIsNotAnotherVersion) {
   for (const std::uint64_t copy : {std::uint64_t{0}, kMediaPage}) {
     for (std::size_t byte = 0; byte < sizeof(Superblock::version); ++byte) {
       const Image left = MemorySpace::copy_image(*image_);
@@ -299,20 +298,20 @@ TEST_F(CacheDevTest, UnreadableSuperblocksAreNotTakenForAnUnformattedDevice) {
   EXPECT_EQ(opened.status().message().find("pcachefs format"), std::string::npos) << opened.status().message();
 }
 
-TEST_F(CacheDevTest, NewerVersionIsRefusedAndLeftAsItIs) {
-  Superblock newer = superblock_at(0);
-  newer.version = kMediaVersion + 1;
-  for (const bool both : {true, false}) {
-    put_superblock(0, newer);
-    if (both) put_superblock(kMediaPage, newer);
-    const MemorySpace::Image before = *image_;
-    const Status status = open_fails();
-    EXPECT_EQ(status.code(), Errc::invalid);
-    EXPECT_NE(status.message().find("version " + std::to_string(kMediaVersion + 1)), std::string::npos);
-    EXPECT_TRUE(*image_ == before);
-    newer.version = kMediaVersion;
-    put_superblock(kMediaPage, newer);
-    newer.version = kMediaVersion + 1;
+TEST_F(CacheDevTest, AnotherVersionIsRefusedAndLeftAsItIs) {
+  const Superblock known = superblock_at(0);
+  for (const std::uint32_t version : {kMediaVersion + 1, kMediaVersion - 1}) {
+    for (const bool both : {true, false}) {
+      Superblock other = known;
+      other.version = version;
+      put_superblock(0, other);
+      put_superblock(kMediaPage, both ? other : known);
+      const MemorySpace::Image before = *image_;
+      const Status status = open_fails();
+      EXPECT_EQ(status.code(), Errc::invalid);
+      EXPECT_NE(status.message().find("version " + std::to_string(version)), std::string::npos);
+      EXPECT_TRUE(*image_ == before);
+    }
   }
 }
 
@@ -353,23 +352,61 @@ TEST_F(CacheDevTest, SpaceThatGrewIsUsedAsFormatted) {
   EXPECT_EQ(dev().geometry().size_bytes, kSize);
 }
 
-TEST_F(CacheDevTest, CleanOnlyAfterItWasClosedInOrder) {
+TEST_F(CacheDevTest, OpeningChangesNothing) {
+  add("one");
+  opened_ = {};
+  const MemorySpace::Image before = *image_;
   open();
-  EXPECT_FALSE(dev().was_clean()) << "it was open, and nobody closed it";
-  ASSERT_TRUE(dev().close_clean().ok());
-  open();
-  EXPECT_TRUE(dev().was_clean());
-  open();
-  EXPECT_FALSE(dev().was_clean());
+  opened_ = {};
+  EXPECT_TRUE(*image_ == before);
 }
 
-TEST_F(CacheDevTest, CrashInCloseLosesNothing) {
-  ASSERT_TRUE(dev().set_clean_epoch(add("one"), 3).ok());
-  each_crash([](CacheDev& dev) { EXPECT_TRUE(dev.close_clean().ok()); },
-             [](CacheDev& dev, bool complete) {
-               EXPECT_EQ(memory_of(dev), (Memory{{"one", 3}}));
-               EXPECT_TRUE(!complete || dev.was_clean());
-             });
+// --- Closed in order, each logical device for itself
+
+constexpr CacheDev::Closed kEnds = {63, 1000};
+
+TEST_F(CacheDevTest, EachDeviceIsClosedForItself) {
+  const std::uint32_t one = add("one");
+  const std::uint32_t other = add("other");
+  EXPECT_EQ(dev().closed(one), std::nullopt);
+  ASSERT_TRUE(dev().set_closed(one, kEnds).ok());
+  open();
+  EXPECT_EQ(dev().closed(one), kEnds);
+  EXPECT_EQ(dev().closed(other), std::nullopt);
+  ASSERT_TRUE(dev().set_clean_epoch(one, 5).ok());
+  open();
+  EXPECT_EQ(dev().closed(one), kEnds) << "only who appends takes it back";
+  ASSERT_TRUE(dev().set_closed(one, std::nullopt).ok());
+  ASSERT_TRUE(dev().set_closed(other, CacheDev::Closed()).ok());
+  open();
+  EXPECT_EQ(dev().closed(one), std::nullopt);
+  EXPECT_EQ(dev().closed(other), CacheDev::Closed()) << "closed, though its log is empty";
+  EXPECT_EQ(memory(), (Memory{{"one", 5}, {"other", 0}}));
+}
+
+TEST_F(CacheDevTest, ANewDeviceAtAPlaceOfAClosedOneIsNotClosed) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_closed(place, kEnds).ok());
+  ASSERT_TRUE(dev().remove_device(place).ok());
+  ASSERT_EQ(add("next"), place);
+  EXPECT_EQ(dev().closed(place), std::nullopt);
+  open();
+  EXPECT_EQ(dev().closed(place), std::nullopt);
+}
+
+TEST_F(CacheDevTest, CrashInClosingOrOpeningADeviceLosesNothing) {
+  const std::uint32_t place = add("one");
+  ASSERT_TRUE(dev().set_clean_epoch(place, 3).ok());
+  for (const bool closing : {true, false}) {
+    const std::optional<CacheDev::Closed> before = closing ? std::nullopt : std::optional(kEnds);
+    const std::optional<CacheDev::Closed> after = closing ? std::optional(kEnds) : std::nullopt;
+    ASSERT_TRUE(dev().set_closed(place, before).ok());
+    each_crash([&](CacheDev& dev) { EXPECT_TRUE(dev.set_closed(place, after).ok()); },
+               [&](CacheDev& dev, bool complete) {
+                 EXPECT_EQ(memory_of(dev), (Memory{{"one", 3}}));
+                 EXPECT_TRUE(dev.closed(place) == after || (!complete && dev.closed(place) == before));
+               });
+  }
 }
 
 // --- Logical devices
@@ -413,10 +450,6 @@ TEST_F(CacheDevTest, IdsAreNeverUsedTwice) {
       ASSERT_TRUE(dev().remove_device(place).ok());
     }
     if (i % 3 == 0) open();
-    if (i % 5 == 0) {
-      ASSERT_TRUE(dev().close_clean().ok());
-      open();
-    }
   }
 }
 
@@ -463,7 +496,7 @@ TEST_F(CacheDevTest, CrashInARepairLeavesTheItemAsItIs) {
   for (const std::uint64_t offset : {g.device_records, g.device_records_copy, g.device_states, g.device_states_copy}) {
     const Image start = MemorySpace::copy_image(*image_);
     (*start)[offset + 30] ^= std::byte{0x40};
-    for (std::uint64_t writes = 0; writes < 4; ++writes) {  // two of the superblock, one of the copy
+    for (std::uint64_t writes = 0; writes < 2; ++writes) {  // of the copy, and none
       for (const std::size_t torn_bytes : kTears) {
         SCOPED_TRACE(testing::Message() << "cut after " << writes << " writes and " << torn_bytes << " bytes");
         const Image left = MemorySpace::copy_image(*start);
@@ -531,7 +564,7 @@ TEST_F(CacheDevTest, RecordWithoutSenseIsDamaged) {
     const std::uint32_t place = add("odd");
     DeviceRecord record = dev().devices().at(0).record;
     change(record);
-    seal(record, dev().tag());
+    seal(record, dev().tag(), place);
     for (const std::uint64_t table : {dev().geometry().device_records, dev().geometry().device_records_copy}) {
       MemorySpace(image_).write(table + place * kMediaPage, &record, sizeof record);
     }
@@ -573,7 +606,7 @@ TEST_F(CacheDevTest, TwoRecordsOfOneIdOrNameAreBothDamaged) {
     } else {
       record.name = dev().devices().at(0).record.name;
     }
-    seal(record, dev().tag());
+    seal(record, dev().tag(), other);
     for (const std::uint64_t table : {dev().geometry().device_records, dev().geometry().device_records_copy}) {
       MemorySpace(image_).write(table + other * kMediaPage, &record, sizeof record);
     }
@@ -588,10 +621,10 @@ TEST_F(CacheDevTest, ADirtyTailThatNoEpochReachesIsDamaged) {
   const std::uint32_t place = add("one");
   for (const bool closed : {false, true}) {
     ASSERT_TRUE(dev().set_clean_epoch(place, kCounterLimit - 1).ok());
-    ASSERT_TRUE(dev().set_closed_lsns(place, kCounterLimit - 1).ok());
+    ASSERT_TRUE(dev().set_closed(place, CacheDev::Closed{kCounterLimit - 1, kCounterLimit - 1}).ok());
     open();
     EXPECT_EQ(*dev().clean_epoch(place), kCounterLimit - 1);
-    ASSERT_TRUE(closed ? dev().set_closed_lsns(place, kCounterLimit).ok()
+    ASSERT_TRUE(closed ? dev().set_closed(place, CacheDev::Closed{1, kCounterLimit}).ok()
                        : dev().set_clean_epoch(place, kCounterLimit).ok());
     open();
     EXPECT_EQ(dev().clean_epoch(place).status().code(), Errc::integrity);

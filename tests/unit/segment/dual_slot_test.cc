@@ -30,7 +30,7 @@ struct OtherItem : Item {
   static constexpr std::uint32_t kMagic = Item::kMagic + 1;
 };
 
-constexpr DualSlot kSlot{kMediaPage, 3 * kMediaPage};
+constexpr DualSlot kSlot{kMediaPage, 3 * kMediaPage, 5};
 constexpr std::uint32_t kTag = 0x1234;
 constexpr std::size_t kSize = 4 * kMediaPage;
 
@@ -232,7 +232,7 @@ TEST_F(DualSlotTest, NewerCopyCountsWhereverItIs) {
       item.header.sequence = newer ? 0x100000000 : 0xffffffff;
       item.value = newer ? 2 : 1;
       item.more.fill(item.value);
-      seal(item, kTag);
+      seal(item, kTag, kSlot.place);
       ASSERT_TRUE(space_.write(copy, &item, sizeof item));
     }
     EXPECT_EQ(load(space_), 2U) << (newer_first ? "first" : "second");
@@ -247,6 +247,24 @@ TEST_F(DualSlotTest, ItemOfAnotherFormattingIsRefused) {
 TEST_F(DualSlotTest, ItemOfAnotherKindIsRefused) {
   ASSERT_TRUE(store(space_, 1).ok());
   EXPECT_FALSE(load<OtherItem>(space_));
+}
+
+// One copy of another item in the place of this one's is as good as none, whatever its sequence number.
+TEST_F(DualSlotTest, ItemFromAnotherPlaceIsRefused) {
+  ASSERT_TRUE(store(space_, 1).ok());
+  for (const std::uint64_t copy : {kSlot.first, kSlot.second}) {
+    const MemorySpace::Image before = *image_;
+    Item item{};
+    item.header.sequence = 1000;
+    seal(item, kTag, kSlot.place + 1);
+    ASSERT_TRUE(space_.write(copy, &item, sizeof item));
+    EXPECT_EQ(load(space_), 1U);
+    each_crash(image_, 2, [](const Image& left) {
+      const auto found = load_from(left);
+      EXPECT_TRUE(found == 1U || found == 2U);
+    });
+    *image_ = before;
+  }
 }
 
 TEST_F(DualSlotTest, OldCopyOutlivesAMediumThatFailsInTheUpdate) {

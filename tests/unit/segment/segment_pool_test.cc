@@ -85,7 +85,7 @@ class SegmentPoolTest : public testing::Test {
 
   // Stores a valid entry, for this cache device, in both copies.
   void put_entry(SegmentId id, SegmentEntry entry) {
-    seal(entry, opened_->dev->tag());
+    seal(entry, opened_->dev->tag(), id);
     ASSERT_TRUE(space().write(entry_offset(id), &entry, sizeof entry));
     ASSERT_TRUE(space().write(entry_offset(id, true), &entry, sizeof entry));
   }
@@ -343,11 +343,45 @@ TEST_F(SegmentPoolTest, EntryWithoutSenseIsSetAside) {
   EXPECT_EQ(pool().free_count(), kSegments - 7);
 }
 
+// An entry is durable before the first record: with records behind it, a blank one was lost.
+TEST_F(SegmentPoolTest, ABlankEntryOfASegmentWithRecordsIsDamaged) {
+  const auto taken = take(pool());
+  const Geometry g = opened_->dev->geometry();
+  for (const std::uint32_t slot : {0U, 40U}) {
+    KeyRecord record{};
+    record.cache_tag = opened_->dev->tag();
+    record.crc = record_crc(record);
+    ASSERT_TRUE(space().write(g.record_offset(taken.id, slot), &record, sizeof record));
+    for (const bool second_copy : {false, true}) {
+      const SegmentEntry blank{};
+      ASSERT_TRUE(space().write(entry_offset(taken.id, second_copy), &blank, sizeof blank));
+    }
+    open();
+    EXPECT_EQ(pool().damaged_count(), 1U);
+    EXPECT_EQ(pool().free_count(), kSegments - 1);
+    const KeyRecord nothing{};
+    ASSERT_TRUE(space().write(g.record_offset(taken.id, slot), &nothing, sizeof nothing));
+    open();
+    EXPECT_EQ(pool().damaged_count(), 0U);
+  }
+}
+
+TEST_F(SegmentPoolTest, AnEntryAtAnothersPlaceIsNotBelieved) {
+  const auto taken = take(pool());
+  SegmentEntry entry{};
+  entry.header.sequence = 100;
+  seal(entry, opened_->dev->tag(), taken.id + 1);
+  ASSERT_TRUE(space().write(entry_offset(taken.id), &entry, sizeof entry));
+  open();
+  EXPECT_EQ(in_use(pool()).size(), 1U) << "the other copy is right";
+  EXPECT_EQ(pool().damaged_count(), 0U);
+}
+
 TEST_F(SegmentPoolTest, EntriesOfAnotherFormattingAreNotBelieved) {
   SegmentEntry entry{};
   entry.state = SegmentState::log;
   entry.generation = 3;
-  seal(entry, opened_->dev->tag() + 1);
+  seal(entry, opened_->dev->tag() + 1, 1);
   for (const bool second_copy : {false, true}) {
     ASSERT_TRUE(space().write(entry_offset(1, second_copy), &entry, sizeof entry));
   }
