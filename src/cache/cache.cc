@@ -184,24 +184,26 @@ void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bo
 bool Cache::wake_writers() {
   bool woke = false;
   while (pool_.free_count() > reserve()) {
-    std::optional<Waiting> next = next_waiting([](const Waiting&) { return true; });
-    if (!next) return woke;
-    next->op->waited = true;
-    next->device->resume(std::move(next->op));
+    if (!wake_writer([](const Waiting&) { return true; })) return woke;
     woke = true;
   }
   // What others hold on to must not stop a device whose own segments become clean.
   for (const auto& device : devices()) {
     if (pool_.free_count() == 0) break;
     // One that cannot go on with it would be back in the queue at once, for ever.
-    std::optional<Waiting> next =
-        next_waiting([&](const Waiting& w) { return w.device == device.get() && device->may_take_share(*w.op); });
-    if (!next) continue;
-    next->op->waited = true;
-    next->device->resume(std::move(next->op));
-    woke = true;
+    woke |= wake_writer([&](const Waiting& w) { return w.device == device.get() && device->may_take_share(*w.op); });
   }
   return woke;
+}
+
+// Lets the write that waits longest, of those that are `wanted`, go on. Returns whether there was one.
+template <typename Wanted>
+bool Cache::wake_writer(Wanted wanted) {
+  std::optional<Waiting> next = next_waiting(wanted);
+  if (!next) return false;
+  next->op->waited = true;
+  next->device->resume(std::move(next->op));
+  return true;
 }
 
 // Takes the write that waits longest out of the queue, of those that are `wanted`.
@@ -283,18 +285,17 @@ Status Cache::commit(const std::vector<CachedDevice*>& devices) try {
 }
 
 void Cache::flush(CachedDevice& device, Completion done) {
-  bool accepted = true;
   try {
-    const std::lock_guard lock(flushing_mutex_);
     if (page_media_) {
+      const std::lock_guard lock(flushing_mutex_);
       flushing_.push_back({&device, done});
     } else {
       device.set_durable_epoch(device.close_epoch());
     }
   } catch (const std::bad_alloc&) {
-    accepted = false;
+    return done(EIO);
   }
-  if (!accepted || !page_media_) return done(!accepted || device.take_flush_error() ? EIO : 0);
+  if (!page_media_) return done(device.take_flush_error() ? EIO : 0);
   if (sync_.running()) {
     sync_.kick();
   } else {

@@ -102,6 +102,8 @@ class Cache {
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
   bool wake_writers();
   template <typename Wanted>
+  bool wake_writer(Wanted wanted);
+  template <typename Wanted>
   std::optional<Waiting> next_waiting(Wanted wanted);
   void fail_hopeless_writers();
   bool sync_step();
