@@ -98,21 +98,25 @@ void allocate(std::unique_ptr<Request> request) {
   device.discard(offset, length, hand_over(std::move(request), answer_error));
 }
 
-struct Operation {
+}  // namespace
+
+struct DataOperation {
   std::uint32_t opcode;
   std::size_t body_bytes;
   void (*start)(std::unique_ptr<Request>);
 };
 
-constexpr Operation kOperations[] = {
+namespace {
+
+constexpr DataOperation kOperations[] = {
     {FUSE_READ, sizeof(fuse_read_in), read},
     {FUSE_WRITE, sizeof(fuse_write_in), write},
     {FUSE_FSYNC, sizeof(fuse_fsync_in), flush},
     {FUSE_FALLOCATE, sizeof(fuse_fallocate_in), allocate},
 };
 
-const Operation* find_operation(std::uint32_t opcode) {
-  for (const Operation& operation : kOperations) {
+const DataOperation* find_operation(std::uint32_t opcode) {
+  for (const DataOperation& operation : kOperations) {
     if (operation.opcode == opcode) return &operation;
   }
   return nullptr;
@@ -122,7 +126,8 @@ const Operation* find_operation(std::uint32_t opcode) {
 
 bool DataPath::admit(Request& request) const {
   constexpr std::uint32_t kLongBytes = 64 << 10;  // their copy takes longer than waking a thread
-  const Operation* const operation = find_operation(request.header().opcode);
+  const DataOperation* const operation = find_operation(request.header().opcode);
+  request.operation = operation;
   if (operation == nullptr) return false;
   request.device = manager_.find_inode(request.header().nodeid);
   if (!request.device || !request.has_body(operation->body_bytes)) return false;
@@ -155,7 +160,7 @@ void DataPath::announce(std::span<const std::unique_ptr<Request>> batch) {
 }
 
 bool DataPath::handle(std::unique_ptr<Request>& request) {
-  const Operation* const operation = find_operation(request->header().opcode);
+  const DataOperation* const operation = request->operation;
   if (operation == nullptr) return false;
   if (!request->has_body(operation->body_bytes)) {
     answer(std::move(request), EINVAL);

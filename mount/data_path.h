@@ -17,7 +17,8 @@ class DataPath {
   // `manager` outlives all requests.
   explicit DataPath(const DeviceManager& manager) : manager_(manager) {}
 
-  // Finds the device of a request that has come. Returns whether serving it may keep the calling thread long.
+  // Finds what to do with a request that has come, and its device. Returns whether serving it may keep the calling
+  // thread long.
   bool admit(Request& request) const;
 
   // Lets the devices load what requests that were admitted are going to need.

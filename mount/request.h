@@ -14,6 +14,7 @@
 namespace pcache {
 
 class RequestPool;
+struct DataOperation;
 
 inline constexpr std::size_t kMaxBatch = 16;  // requests that one thread takes together
 
@@ -66,6 +67,7 @@ class Request {
   void send();
 
   // --- While a device is at it
+  const DataOperation* operation = nullptr;  // what DataPath does with it; null: nothing
   std::shared_ptr<LogicDev> device;
   std::size_t wanted = 0;    // bytes read or written
   bool flush_after = false;  // the write is a synchronous one

@@ -87,11 +87,10 @@ struct SalvageReport {
 // Makes a file of what the logical device `name` on the cache device at `path` would read as: its backing with all
 // dirty data, whatever state the logical device is in. Calls `report` with everything that could not be got, or of
 // which it is not known whether it was: bytes that are missing are zeroes in the image, and what may be older than it
-// should be
-// (`certain` is false) is the newest that was found. Without the backing the image has what is cached. Where an error
-// is returned no file is left. Errors: as check_cache_dev(), and not_found (no such logical device, no `backing`), busy
-// (the image exists), invalid
-// (`backing` is of another size), no_space, failed (the image cannot be written).
+// should be (`certain` is false) is the newest that was found. Without the backing the image has what is cached. Where
+// an error is returned no file is left. Errors: as check_cache_dev(), and not_found (no such logical device, no
+// `backing`), busy (the image exists), invalid (`backing` is of another size), no_space, failed (the image cannot be
+// written).
 Result<SalvageReport> salvage_logic_dev(const std::string& path, const std::string& name, const SalvageOptions& options,
                                         const std::function<void(const Damage&)>& report);
 
