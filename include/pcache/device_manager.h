@@ -48,6 +48,11 @@ class DeviceManager {
   // Writes everything back. Errors: not_found, failed, dirty (no backing attached).
   virtual Status flush(const std::string& name) = 0;
 
+  // Stores all of `changes`, durably, and puts them in force; or none of them. Errors: not_found, invalid, failed.
+  virtual Status set(const std::string& name, const Settings& changes) = 0;
+  // Every setting with the value in force, in the order of their numbers. Errors: not_found.
+  virtual Result<std::vector<SettingValue>> settings(const std::string& name) const = 0;
+
   // The exposed logical device of that name, or null.
   virtual std::shared_ptr<LogicDev> find(const std::string& name) const = 0;
   virtual std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const = 0;

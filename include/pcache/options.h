@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "pcache/settings.h"
 #include "pcache/status.h"
 
 namespace pcache {
@@ -32,13 +33,10 @@ struct FormatOptions {
 struct CacheOptions {
   // Unset: durable on byte and cache_line media, flush on page media.
   std::optional<Ack> ack;
-  // Milliseconds that a written block may stay only in the cache before writeback begins to take it, while space is
-  // ample. 0: at once. Range 0 to 86,400,000.
-  std::uint32_t writeback_delay_ms = 1000;
-  // Percent of the cache device that may be dirty before writeback starts regardless of the delay. Range 0 to 95.
-  std::uint32_t dirty_high_percent = 50;
   // Milliseconds after which an open epoch closes by itself. Range 10 to 60,000.
   std::uint32_t epoch_max_ms = 1000;
+  // Take the place of what is stored for each logical device, as long as the cache device is open. Not the mode.
+  Settings settings;
 };
 
 // Errors: invalid, naming the option that is out of its range and the range.
@@ -49,6 +47,8 @@ struct AddOptions {
   std::string cache_label;
   // Bytes of the backing that are exposed; must equal the backing's size when given.
   std::optional<std::uint64_t> size_bytes;
+  // Stored with the logical device.
+  Settings settings;
 };
 
 }  // namespace pcache

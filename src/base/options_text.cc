@@ -23,10 +23,9 @@ Status check_cache_options(const CacheOptions& options) {
   const auto bad = [](const char* name, const char* range) {
     return Status(Errc::invalid, std::string("option ") + name + " must be " + range);
   };
-  if (options.writeback_delay_ms > 86'400'000) return bad("writeback_delay_ms", "0 to 86400000");
-  if (options.dirty_high_percent > 95) return bad("dirty_high", "0 to 95 percent");
   if (options.epoch_max_ms < 10 || options.epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
-  return Status();
+  if (options.settings.has(Setting::mode)) return bad("mode", "set for one logical device");
+  return check_settings(options.settings);
 }
 
 }  // namespace pcache

@@ -111,7 +111,8 @@ std::uint32_t Cache::streams_for_new_device() const {
   return std::min(fair, allowed - used);
 }
 
-Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing) {
+Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing,
+                                                 const Settings& settings) {
   if (backing->size_bytes() > kMaxDeviceBytes) {
     return Status(Errc::invalid, "backing device " + backing->path() + " has more than 2^60 bytes");
   }
@@ -127,6 +128,7 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
       !copy_text(record.backing_id, backing->identity().id)) {
     return Status(Errc::invalid, "the name, path or identity of backing device " + backing->path() + " is too long");
   }
+  store_settings(record, settings);
   const auto place = cache_dev_->add_device(record);
   if (!place) return place.status();
   // A device that cannot be brought up must not be there at the next opening.

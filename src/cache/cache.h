@@ -39,7 +39,8 @@ class Cache {
   Result<std::shared_ptr<CachedDevice>> attach(const CacheDev::Device& device, std::unique_ptr<BackingDev> backing);
 
   // Makes a new logical device. Errors: no_space (no room for its streams), failed.
-  Result<std::shared_ptr<CachedDevice>> add(const std::string& name, std::unique_ptr<BackingDev> backing);
+  Result<std::shared_ptr<CachedDevice>> add(const std::string& name, std::unique_ptr<BackingDev> backing,
+                                            const Settings& settings = {});
 
   // Forgets a logical device, durably, whatever it holds. The caller has drained it. Persist order: the device's record
   // first; segments of a device that is not recorded are freed when the cache device is opened.

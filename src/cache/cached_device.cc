@@ -37,6 +37,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       inode_(inode_of(cache.cache_dev().uuid(), device.record.device_id)),
       backing_path_(device.record.backing_path.data()),
       recorded_backing_{device.record.backing_id.data(), device.record.size_bytes},
+      settings_(settings_of(device.record), cache.options().settings),
       serves_(backing != nullptr),
       backing_(std::move(backing)),
       worker_("writeback", [this] { return background_step(); }) {
@@ -120,6 +121,23 @@ void CachedDevice::make_room_for_epochs() {
     if (stream->epochs.capacity() < room) stream->epochs.set_capacity(room);
   }
   epoch_room_ = room;
+}
+
+// Persist order: the record on the medium, before anything goes by it.
+Status CachedDevice::configure(const Settings& changes) {
+  const std::lock_guard lock(settings_mutex_);
+  const auto changed = settings_.changed(changes);
+  if (!changed) return changed.status();
+  if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
+  settings_.set_stored(*changed, changes);
+  kick();
+  cache_.kick_reclaim();
+  return Status();
+}
+
+std::vector<SettingValue> CachedDevice::settings() const {
+  const std::lock_guard lock(settings_mutex_);
+  return settings_.list();
 }
 
 void CachedDevice::refuse_writes(bool refuse) {
@@ -243,7 +261,7 @@ LogicDevStats CachedDevice::stats() const {
   s.size_bytes = size_bytes_;
   s.backing = backing_path_;
   s.cache_dev = cache_label_;
-  s.mode = "writeback";
+  s.mode = format_setting(Setting::mode, setting(Setting::mode));
   s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
   {
     const std::lock_guard lock(progress_mutex_);

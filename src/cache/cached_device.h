@@ -17,6 +17,7 @@
 #include "base/units.h"
 #include "base/worker.h"
 #include "cache/fetch.h"
+#include "cache/live_settings.h"
 #include "cache/stream.h"
 #include "cache/write_op.h"
 #include "pcache/backing_dev.h"
@@ -135,6 +136,13 @@ class CachedDevice final : public LogicDev {
   void finish(std::unique_ptr<WriteOp> op, int error);
   bool stopped() const { return stopped_; }
 
+  // The value in force of a setting. Cheap enough for every request.
+  std::uint64_t setting(Setting setting) const { return settings_.get(setting); }
+  // Stores `changes`, durably, then puts them in force. Errors: invalid (values that do not go together), failed (the
+  // medium; nothing changed).
+  Status configure(const Settings& changes);
+  std::vector<SettingValue> settings() const;
+
   void kick() { worker_.kick(); }
   std::uint32_t place() const { return place_; }
   std::uint32_t stream_count() const { return static_cast<std::uint32_t>(streams_.size()); }
@@ -248,6 +256,8 @@ class CachedDevice final : public LogicDev {
   const std::uint64_t inode_;
   const std::string backing_path_;
   const BackingIdentity recorded_backing_;
+  mutable std::mutex settings_mutex_;  // one change at a time
+  LiveSettings settings_;
   const bool serves_;                    // has a backing
   std::unique_ptr<BackingDev> backing_;  // until stop()
   std::vector<std::unique_ptr<Stream>> streams_;

@@ -350,7 +350,7 @@ std::chrono::milliseconds CachedDevice::background_step() {
   const bool draining = drain_epoch_ > clean_epoch_;
   if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;
   const bool pressed =
-      draining || cache_.short_of_space() || dirty_bytes() > capacity / 100 * cache_.options().dirty_high_percent;
+      draining || cache_.short_of_space() || dirty_bytes() > amount_bytes(setting(Setting::dirty_high), capacity);
   bool none_closed = false;
   std::uint64_t opened = 0;
   {
@@ -365,7 +365,7 @@ std::chrono::milliseconds CachedDevice::background_step() {
     }
     if (none_closed) return std::chrono::milliseconds(0);
   }
-  const std::uint64_t delay = cache_.options().writeback_delay_ms;
+  const std::uint64_t delay = setting(Setting::dirty_max_age);
   if (!none_closed && (pressed || now - opened >= delay)) {
     if (writeback_step()) return std::chrono::milliseconds(0);
     return draining ? kRetryWhenDraining : kRetry;

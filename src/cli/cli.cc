@@ -9,10 +9,12 @@
 #include "cli/inspect_commands.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
+#include "cli/settings_args.h"
 #include "cli/status_text.h"
 #include "cli/umount.h"
 #include "control/version.h"
 #include "pcache/control_client.h"
+#include "pcache/settings.h"
 
 namespace pcache {
 namespace {
@@ -109,7 +111,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
   mount_command
       ->add_option("-o", mount_options,
-                   "ack=durable|flush, writeback_delay_ms=N, dirty_high=PERCENT, epoch_max_ms=N, allow_other")
+                   "ack=durable|flush, epoch_max_ms=N, allow_other, and settings of logical devices for this mount")
       ->type_name("OPTIONS");
   mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
 
@@ -130,6 +132,23 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   const CLI::Option* add_size_option =
       add->add_option("--size", size_text, "Size that the backing device must have")->type_name("S");
 
+  std::string mode;
+  add->add_option("--mode", mode, "The same as -o mode=M")->type_name("M");
+  std::string add_settings;
+  add->add_option("-o", add_settings, "Settings as in pcachefs set, separated by commas")->type_name("KEY=VALUE,...");
+
+  std::vector<std::string> assignments;
+  CLI::App* set = app.add_subcommand(
+      "set", "Change settings of a logical device, now and for good\n\nExample: pcachefs set db dirty_high=30%");
+  set->add_option("NAME", name, "The logical device")->required();
+  set->add_option("KEY=VALUE", assignments, "Settings: " + setting_names())->required();
+
+  std::string key;
+  CLI::App* get = app.add_subcommand(
+      "get", "Show settings of a logical device, and where each comes from\n\nExample: pcachefs get db dirty_high");
+  get->add_option("NAME", name, "The logical device")->required();
+  get->add_option("KEY", key, "Only this setting");
+
   CLI::App* remove = app.add_subcommand(
       "remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
   remove->add_option("NAME", name, "The logical device")->required();
@@ -139,6 +158,8 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       app.add_subcommand("status", "Show cache devices and logical devices\n\nExample: pcachefs status db --json");
   status->add_option("NAME", name, "Only this logical device");
   status->add_flag("--json", as_json, "As a JSON object");
+
+  get->add_flag("--json", as_json, "As a JSON object");
 
   CLI::App* flush = app.add_subcommand(
       "flush", "Write everything back; returns when the backing alone holds it\n\nExample: pcachefs flush db");
@@ -203,7 +224,26 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     json args = {{"name", name}, {"backing", absolute(backing)}};
     if (!cache_label.empty()) args["cache"] = cache_label;
     if (*size) args["size"] = **size;
+    std::vector<std::string> given = split(add_settings, ',');
+    if (!mode.empty()) given.push_back("mode=" + mode);
+    const auto settings = settings_json(given);
+    if (!settings) return report(settings.status());
+    if (!settings->empty()) args["settings"] = *settings;
     return report(ask_to(mount, "add", args));
+  }
+  if (set->parsed()) {
+    const auto settings = settings_json(assignments);
+    if (!settings) return report(settings.status());
+    return report(ask_to(mount, "set", {{"name", name}, {"settings", *settings}}));
+  }
+  if (get->parsed()) {
+    if (!key.empty() && !find_setting(key)) {
+      return report(Status(Errc::invalid, "there is no setting '" + key + "'; there are " + setting_names()));
+    }
+    auto reply = ask(mount, "get", {{"name", name}});
+    if (!reply) return report(reply.status());
+    if (!key.empty()) keep_setting(*reply, key);
+    return print(as_json ? reply->dump(2) + "\n" : settings_text(*reply));
   }
   if (remove->parsed()) return report(ask_to(mount, "remove", {{"name", name}}));
   if (flush->parsed()) return report(ask_to(mount, "flush", {{"name", name}}));

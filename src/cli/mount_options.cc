@@ -14,6 +14,14 @@ Status parse_number(const std::string& key, const std::string& value, std::uint3
   return Status();
 }
 
+std::string option_names() {
+  std::string names = "ack, epoch_max_ms, allow_other";
+  for (const SettingInfo& info : all_settings()) {
+    if (info.setting != Setting::mode) names += std::string(", ") + info.name;
+  }
+  return names;
+}
+
 }  // namespace
 
 Status parse_mount_options(const std::string& text, MountArgs& args) {
@@ -29,17 +37,14 @@ Status parse_mount_options(const std::string& text, MountArgs& args) {
         return Status(Errc::invalid, "mount option ack is 'durable' or 'flush', not '" + value + "'");
       }
       args.options.ack = value == "durable" ? Ack::durable : Ack::flush;
-    } else if (key == "writeback_delay_ms") {
-      status = parse_number(key, value, args.options.writeback_delay_ms);
-    } else if (key == "dirty_high") {
-      status = parse_number(key, value, args.options.dirty_high_percent);
     } else if (key == "epoch_max_ms") {
       status = parse_number(key, value, args.options.epoch_max_ms);
     } else if (option == "allow_other") {
       args.allow_other = true;
+    } else if (find_setting(key)) {
+      status = parse_assignment(option, args.options.settings);
     } else {
-      status = Status(Errc::invalid, "there is no mount option '" + option +
-                                         "'; there are ack, writeback_delay_ms, dirty_high, epoch_max_ms, allow_other");
+      status = Status(Errc::invalid, "there is no mount option '" + option + "'; there are " + option_names());
     }
     if (!status.ok()) return status;
   }

@@ -27,6 +27,20 @@ Result<json> done(const Status& status) {
   return json::object();
 }
 
+// The settings that the argument "settings" gives, each as text; none without that argument.
+Result<Settings> settings_arg(const json& args) {
+  Settings settings;
+  const auto it = args.find("settings");
+  if (it == args.end()) return settings;
+  if (!it->is_object()) return Status(Errc::invalid, "the argument \"settings\" is not an object");
+  for (const auto& [key, value] : it->items()) {
+    if (!value.is_string()) return Status(Errc::invalid, "the setting \"" + key + "\" is not given as text");
+    if (Status status = parse_assignment(key + "=" + value.get<std::string>(), settings); !status.ok()) return status;
+  }
+  if (Status status = check_settings(settings); !status.ok()) return status;
+  return settings;
+}
+
 Result<json> add(const CommandContext& context, const json& args) {
   const auto name = text_arg(args, "name");
   if (!name) return name.status();
@@ -42,6 +56,9 @@ Result<json> add(const CommandContext& context, const json& args) {
     if (!size->is_number_unsigned()) return Status(Errc::invalid, "the argument \"size\" is not a number of bytes");
     options.size_bytes = size->get<std::uint64_t>();
   }
+  const auto settings = settings_arg(args);
+  if (!settings) return settings.status();
+  options.settings = *settings;
   return done(context.manager.add(*name, *backing, options));
 }
 
@@ -53,6 +70,29 @@ Result<json> remove(const CommandContext& context, const json& args) {
 Result<json> flush(const CommandContext& context, const json& args) {
   const auto name = text_arg(args, "name");
   return name ? done(context.manager.flush(*name)) : name.status();
+}
+
+Result<json> set(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  const auto settings = settings_arg(args);
+  if (!settings) return settings.status();
+  if (settings->empty()) return Status(Errc::invalid, "no setting is given; write KEY=VALUE");
+  return done(context.manager.set(*name, *settings));
+}
+
+Result<json> get(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  const auto values = context.manager.settings(*name);
+  if (!values) return values.status();
+  json list = json::array();
+  for (const SettingValue& value : *values) {
+    list.push_back({{"name", setting_info(value.setting).name},
+                    {"value", format_setting(value.setting, value.value)},
+                    {"origin", to_string(value.origin)}});
+  }
+  return json{{"name", *name}, {"settings", std::move(list)}};
 }
 
 Result<json> status(const CommandContext& context, const json& args) {
@@ -82,7 +122,7 @@ const std::vector<Command>& table() {
   static const std::vector<Command> commands = {
       {"ping", false, false, ping},    {"version", false, false, version}, {"status", false, false, status},
       {"add", true, true, add},        {"remove", true, true, remove},     {"flush", true, true, flush},
-      {"umount", true, false, umount},
+      {"umount", true, false, umount}, {"set", true, true, set},           {"get", false, false, get},
   };
   return commands;
 }

@@ -187,6 +187,7 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   if (find_entry(name)) {
     return Status(Errc::busy, "there is a logical device " + name + " already; choose another name or remove that one");
   }
+  if (Status status = check_settings(options.settings); !status.ok()) return status;
   if (backing_path.empty()) return Status(Errc::invalid, "the path of the backing device is empty");
   std::error_code error;
   const std::filesystem::path canonical = std::filesystem::canonical(backing_path, error);
@@ -207,7 +208,7 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
     const std::unique_lock lock(mutex_);
     entries_.reserve(entries_.size() + 1);  // nothing may fail once it is recorded
   }
-  auto device = (*cache)->add(name, std::move(*backing));
+  auto device = (*cache)->add(name, std::move(*backing), options.settings);
   if (!device) return device.status();
   const std::unique_lock lock(mutex_);
   entries_.push_back({*cache, *device});
@@ -230,6 +231,20 @@ Status DeviceManagerImpl::flush(const std::string& name) {
   return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
                                   ": " + format_size(stats.dirty_bytes) +
                                   " are only in the cache; see the log, then retry");
+}
+
+Status DeviceManagerImpl::set(const std::string& name, const Settings& changes) {
+  return no_throw("cannot change logical device " + name, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto entry = find_entry(name);
+    return entry ? entry->device->configure(changes) : entry.status();
+  });
+}
+
+Result<std::vector<SettingValue>> DeviceManagerImpl::settings(const std::string& name) const {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  return entry->device->settings();
 }
 
 Status DeviceManagerImpl::remove(const std::string& name) {

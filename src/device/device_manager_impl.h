@@ -20,6 +20,8 @@ class DeviceManagerImpl final : public DeviceManager {
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
   Status remove(const std::string& name) override;
   Status flush(const std::string& name) override;
+  Status set(const std::string& name, const Settings& changes) override;
+  Result<std::vector<SettingValue>> settings(const std::string& name) const override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;

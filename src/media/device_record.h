@@ -7,6 +7,7 @@
 #include "media/layout.h"
 #include "media/meta_header.h"
 #include "pcache/device_manager.h"
+#include "pcache/settings.h"
 
 namespace pcache {
 
@@ -21,7 +22,9 @@ struct DeviceRecord {
   std::array<char, 256> name;  // zero-terminated, as the next two
   std::array<char, 136> backing_id;
   std::array<char, 3072> backing_path;
-  std::array<std::uint8_t, 592> reserved;
+  std::uint64_t settings_given;  // a bit for each setting, by its number
+  std::array<std::uint64_t, 32> settings;
+  std::array<std::uint8_t, 328> reserved;
 };
 static_assert(sizeof(DeviceRecord) == kMediaPage);
 
@@ -46,6 +49,27 @@ inline bool is_sane(const DeviceRecord& record) {
          record.size_bytes > 0 && record.size_bytes <= kMaxDeviceBytes && record.size_bytes % 512 == 0 &&
          record.name.back() == '\0' && check_logic_dev_name(record.name.data()).ok() &&
          record.backing_id.back() == '\0' && record.backing_path[0] != '\0' && record.backing_path.back() == '\0';
+}
+
+// The settings stored in a record. What this version does not know, or is out of range, counts as not given.
+inline Settings settings_of(const DeviceRecord& record) {
+  Settings settings;
+  for (const SettingInfo& info : all_settings()) {
+    const auto number = static_cast<std::size_t>(info.setting);
+    if ((record.settings_given >> number & 1) == 0 || !is_in_range(info.setting, record.settings[number])) continue;
+    settings.set(info.setting, record.settings[number]);
+  }
+  return settings;
+}
+
+// The settings that this version does not know stay as they are.
+inline void store_settings(DeviceRecord& record, const Settings& settings) {
+  for (const SettingInfo& info : all_settings()) {
+    const auto number = static_cast<std::size_t>(info.setting);
+    record.settings_given &= ~(std::uint64_t{1} << number);
+    record.settings_given |= std::uint64_t{settings.has(info.setting)} << number;
+    record.settings[number] = settings.has(info.setting) ? settings.get(info.setting) : 0;
+  }
 }
 
 inline bool is_sane(const DeviceState& state) {

@@ -221,6 +221,15 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
                                     " logical devices already; remove one or add another cache device");
 }
 
+Status CacheDev::set_settings(std::uint32_t place, const Settings& settings) {
+  const std::lock_guard lock(mutex_);
+  DeviceRecord record = records_[place];
+  store_settings(record, settings);
+  const Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record);
+  if (status.ok()) records_[place] = record;
+  return status;
+}
+
 Status CacheDev::remove_device(std::uint32_t place) {
   const std::lock_guard lock(mutex_);
   DeviceRecord empty{};

@@ -71,6 +71,8 @@ class CacheDev {
   // Adds a device: fills in record.device_id and returns its place. The state comes before the record, so that a crash
   // never leaves a device with another's dirty tail. Errors: no_space (the table is full), failed.
   Result<std::uint32_t> add_device(DeviceRecord& record);
+  // Durable on return.
+  Status set_settings(std::uint32_t place, const Settings& settings);
   // Forgets the device at `place`, durably.
   Status remove_device(std::uint32_t place);
 

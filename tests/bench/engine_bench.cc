@@ -107,8 +107,8 @@ class Engine {
     auto cache_dev = CacheDev::open(std::make_unique<CountingSpace>(std::move(space).value(), stored_));
     if (!cache_dev) die(cache_dev.status().message());
     CacheOptions options;
-    options.writeback_delay_ms = 3'600'000;  // the loops measure the foreground
-    options.dirty_high_percent = 95;
+    options.settings.set(Setting::dirty_max_age, 3'600'000);  // the loops measure the foreground
+    options.settings.set(Setting::dirty_high, kPercent | 95);
     auto cache = Cache::open(std::move(cache_dev).value(), options);
     if (!cache) die(cache.status().message());
     cache_ = std::move(cache).value();

@@ -26,7 +26,7 @@ size_mib=1024
 for server in "${references[@]}"; do "$NULL_FUSE" "$T/$server" $size_mib "${server##*_}" 50 & done
 truncate -s ${size_mib}M "$SHM/backing"
 "$PCACHEFS" format "$SHM/cache" --size 8G
-"$PCACHEFS" mount "$T/pcachefs" --cache "$SHM/cache" -o writeback_delay_ms=3600000,dirty_high=95
+"$PCACHEFS" mount "$T/pcachefs" --cache "$SHM/cache" -o dirty_max_age=3600000,dirty_high=95%
 "$PCACHEFS" add null "$SHM/backing"
 for server in "${servers[@]}"; do
   until [ -e "$T/$server/null" ]; do sleep 0.1; done

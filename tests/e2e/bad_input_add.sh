@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/bad_input.bash"
 
-delay=(-o writeback_delay_ms=86400000)
+delay=(-o dirty_max_age=86400000)
 cache=$SHM/cache
 mkdir "$T/b"
 backing=$T/b/backing

@@ -145,7 +145,7 @@ try_locked() {
 locked "$SHM/cache" try_locked
 
 truncate -s 32M "$T/backing"
-p mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=86400000
+p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=86400000
 p add dev "$T/backing"
 head -c 3000000 /dev/urandom >"$T/data"
 dd if="$T/data" of="$MNT/dev" bs=1M conv=notrunc,fsync status=none
@@ -161,7 +161,7 @@ p umount "$MNT"
 say "dirty data is not given up by --force"
 cp "$SHM/cache" "$SHM/dirty"
 still_there() {
-  if ! (expect_exit 0 p mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=86400000); then
+  if ! (expect_exit 0 p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=86400000); then
     wrong "the cache device cannot be mounted any more"
     return
   fi

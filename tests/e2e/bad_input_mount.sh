@@ -7,7 +7,7 @@ cache=$SHM/cache
 p format "$cache" --size 8M
 head -c 1000000 /dev/urandom >"$T/data"
 truncate -s 16M "$T/backing"
-p mount "$MNT" --cache "$cache" -o writeback_delay_ms=86400000
+p mount "$MNT" --cache "$cache" -o dirty_max_age=86400000
 p add dev "$T/backing"
 dd if="$T/data" of="$MNT/dev" bs=1M conv=notrunc,fsync status=none
 p umount "$MNT"
@@ -80,9 +80,9 @@ say "options"
 refused 2 --frobnicate "$MNT" --cache "$cache" --frobnicate
 refused 2 --cache "$MNT" --cache
 for option in frobnicate=1 frobnicate ack ack= ack=maybe ack=durable,frobnicate allow_other=1 \
-  writeback_delay_ms writeback_delay_ms= writeback_delay_ms=-1 writeback_delay_ms=1s writeback_delay_ms=1.5 \
-  writeback_delay_ms=99999999999 writeback_delay_ms=86400001 dirty_high=96 dirty_high=-1 dirty_high=half \
-  dirty_high=50% \
+  dirty_max_age dirty_max_age= dirty_max_age=-1 dirty_max_age=1d dirty_max_age=1.5 \
+  dirty_max_age=99999999999 dirty_max_age=86400001 dirty_high=96% dirty_high=-1% dirty_high=half \
+  dirty_high=50 dirty_high=0.5% dirty_low=60%,dirty_high=50% mode=writeback \
   epoch_max_ms=9 epoch_max_ms=0 epoch_max_ms=60001 epoch_max_ms=x; do
   key=${option##*,}
   refused 2 "${key%%=*}" "$MNT" --cache "$cache" -o "$option"
@@ -119,7 +119,7 @@ refused_by_none
 
 say "one copy of the superblock is enough, and all that was written is there"
 superblock damage-first "$cache"
-p mount "$MNT" --cache "$cache" -o writeback_delay_ms=86400000
+p mount "$MNT" --cache "$cache" -o dirty_max_age=86400000
 check $((245 * 4096)) "$(stat_of dev dirty_bytes)" "what is dirty"
 cmp -n 1000000 "$T/data" "$MNT/dev" || wrong "what was written has changed"
 
@@ -181,7 +181,7 @@ grep -q " $MNT fuse" /proc/mounts || wrong "a mount in use was detached from its
 exec 7<&-
 if ! grep -q " $MNT fuse" /proc/mounts; then  # after that, so that the rest can be looked at
   for _ in $(seq 1200); do kill -0 "$before" 2>/dev/null || break; sleep 0.1; done
-  p mount "$MNT" --cache "$cache" -o writeback_delay_ms=86400000
+  p mount "$MNT" --cache "$cache" -o dirty_max_age=86400000
 fi
 
 say "a dead mount"
@@ -199,7 +199,7 @@ expect_error 4 "$MNT.*dead.*umount" p mount "$MNT"
 grep -q " $MNT fuse" /proc/mounts || wrong "a refused command detached the dead mount"
 p umount "$MNT"
 if grep -q " $MNT fuse" /proc/mounts; then wrong "the dead mount is still there"; fi
-p mount "$MNT" --cache "$cache" -o writeback_delay_ms=86400000
+p mount "$MNT" --cache "$cache" -o dirty_max_age=86400000
 check $((245 * 4096)) "$(stat_of dev dirty_bytes)" "what is dirty"
 p flush dev
 cmp -n 1000000 "$T/data" "$T/backing" || wrong "the backing does not have what was written"

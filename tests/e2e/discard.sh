@@ -23,7 +23,7 @@ mounted() {
   p mount "$MNT" --cache "$SHM/cache" "${options[@]}"
   [ "$(stat_of "${1:-dev}" state)" = '"running"' ] || fail "state $(stat_of "${1:-dev}" state)"
 }
-options=(-o writeback_delay_ms=60000)
+options=(-o dirty_max_age=60000)
 simple_setup $SIZE "${options[@]}"
 head -c $SIZE /dev/urandom >"$T/model"
 dd if="$T/model" of="$MNT/dev" bs=1M conv=notrunc status=none

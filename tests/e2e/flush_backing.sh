@@ -2,7 +2,7 @@
 # After flush the backing alone holds everything, also when there is more than the cache holds.
 . "$(dirname "$0")/lib.sh"
 
-simple_setup 192M -o writeback_delay_ms=60000
+simple_setup 192M -o dirty_max_age=60000
 for megabytes in 8 190; do
   say "$megabytes MiB"
   head -c $((megabytes << 20)) /dev/urandom >"$T/data"

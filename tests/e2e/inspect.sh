@@ -55,7 +55,7 @@ check_json() {
 
 head -c 8M /dev/urandom >"$T/backing"
 p format "$SHM/cache" --size 32M
-p mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=3600000,dirty_high=95
+p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=3600000,dirty_high=95%
 p add dev "$T/backing"
 write() { head -c $(($2 * 4096)) /dev/urandom | dd of="$MNT/dev" bs=4096 seek="$1" iflag=fullblock conv=notrunc status=none; }
 write 0 40

@@ -105,7 +105,7 @@ round() {
   timeout 300 python3 "$T/writer.py" check "$T/backing" "$T/log" || fail "the backing lacks something"
 }
 
-options=(-o writeback_delay_ms=0)
+options=(-o dirty_max_age=0)
 simple_setup 192M "${options[@]}"
 say "granularity $(p status --json | jq -r '.cache_devs[0].granularity')"
 round 3000 15000 40000

@@ -5,7 +5,7 @@
 say "which cache device has to be said"
 for c in one two; do p format "$SHM/$c" --size 64M --label "cache-$c"; done
 for b in a b c d; do truncate -s 32M "$T/$b"; done
-p mount "$MNT" --cache "$SHM/one" --cache "$SHM/two" -o writeback_delay_ms=60000
+p mount "$MNT" --cache "$SHM/one" --cache "$SHM/two" -o dirty_max_age=60000
 [ "$(p status --json | jq -c '[.cache_devs[].label] | sort')" = '["cache-one","cache-two"]' ] || fail "$(p status)"
 expect_exit 2 p add a "$T/a"
 grep -q -- "--cache" "$T/err" || fail "the refusal names no way out: $(cat "$T/err")"
@@ -37,15 +37,31 @@ p flush a
 for d in b c d; do [ "$(stat_of $d dirty_bytes)" -eq $((10 << 20)) ] || fail "$d: $(stat_of $d dirty_bytes) dirty"; done
 cmp "$MNT/a" "$T/a"
 
+say "settings, one at a time and for one logical device"
+of() { p get "$1" "$2" --json | jq -r '.settings[0] | .value + " " + .origin'; }
+[ "$(of b dirty_max_age)" = "60000 mount" ] || fail "$(p get b)"
+p set b dirty_max_age=2m full_max_wait=3s
+[ "$(of b dirty_max_age) $(of b full_max_wait)" = "120000 stored 3000 stored" ] || fail "$(p get b)"
+[ "$(of c full_max_wait)" = "10000 default" ] || fail "$(p get c)"
+[ "$(p get b full_max_wait | tr -s ' ')" = "full_max_wait 3000 stored" ] || fail "$(p get b full_max_wait)"
+expect_exit 2 p set b full_max_wait=soon
+expect_exit 2 p set b nonsense=1
+expect_exit 2 p set b
+expect_exit 2 p get b nonsense
+expect_exit 3 p set nosuch full_max_wait=3s
+expect_exit 3 p get nosuch
+expect_exit 2 p add e "$T/data.a" --cache cache-one -o full_max_wait=soon
+[ "$(of b full_max_wait)" = "3000 stored" ] || fail "$(p get b)"
+
 say "both, in the other order"
 p umount "$MNT"
-p mount "$MNT" --cache "$SHM/two" --cache "$SHM/one" -o writeback_delay_ms=60000
+p mount "$MNT" --cache "$SHM/two" --cache "$SHM/one" -o dirty_max_age=60000
 check a b c d
 [ "$(stat -c '%n %i' "$MNT"/? | sort)" = "$inodes" ] || fail "inode numbers changed from $inodes"
 p umount "$MNT"
 
 say "one alone"
-p mount "$MNT" --cache "$SHM/two" -o writeback_delay_ms=60000
+p mount "$MNT" --cache "$SHM/two" -o dirty_max_age=60000
 [ "$(ls "$MNT" | tr '\n' ' ')" = "c d " ] || fail "the mount shows: $(ls "$MNT")"
 check c d
 expect_exit 3 p status a

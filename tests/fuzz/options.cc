@@ -55,16 +55,17 @@ void check_mount_options(const std::string& text) {
     return;
   }
   check_options(args.options);
-  std::string same = "writeback_delay_ms=" + std::to_string(args.options.writeback_delay_ms) +
-                     ",dirty_high=" + std::to_string(args.options.dirty_high_percent) +
-                     ",epoch_max_ms=" + std::to_string(args.options.epoch_max_ms);
+  std::string same = "epoch_max_ms=" + std::to_string(args.options.epoch_max_ms);
+  for (const SettingInfo& info : all_settings()) {
+    if (!args.options.settings.has(info.setting)) continue;
+    same += std::string(",") + info.name + "=" + format_setting(info.setting, args.options.settings.get(info.setting));
+  }
   if (args.options.ack) same += std::string(",ack=") + to_string(*args.options.ack);
   if (args.allow_other) same += ",allow_other";
   MountArgs again;
   PCACHE_CHECK(parse_mount_options(same, again).ok(), "options can be written down");
   PCACHE_CHECK(again.options.ack == args.options.ack && again.allow_other == args.allow_other &&
-                   again.options.writeback_delay_ms == args.options.writeback_delay_ms &&
-                   again.options.dirty_high_percent == args.options.dirty_high_percent &&
+                   again.options.settings == args.options.settings &&
                    again.options.epoch_max_ms == args.options.epoch_max_ms,
                "and mean the same then");
 }

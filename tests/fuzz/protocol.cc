@@ -28,6 +28,13 @@ class EchoManager final : public DeviceManager {
   }
   Status remove(const std::string& name) override { return called(name); }
   Status flush(const std::string& name) override { return called(name); }
+  Status set(const std::string& name, const Settings& changes) override {
+    PCACHE_CHECK(!changes.empty() && check_settings(changes).ok(), "changes are checked");
+    return called(name);
+  }
+  Result<std::vector<SettingValue>> settings(const std::string& name) const override {
+    return Status(Errc::not_found, "there is no logical device " + name);
+  }
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

@@ -23,8 +23,8 @@ void Simulation::plan() {
   granularity_ = std::array{Granularity::cache_line, Granularity::cache_line, Granularity::byte, Granularity::page,
                             Granularity::page}[below(5)];
   if (granularity_ == Granularity::page && one_in(3)) options_.ack = Ack::durable;
-  options_.writeback_delay_ms = one_of({0, 100, 1000, 20'000});
-  options_.dirty_high_percent = one_of({5, 30, 50, 90});
+  options_.settings.set(Setting::dirty_max_age, one_of({0, 100, 1000, 20'000}));
+  options_.settings.set(Setting::dirty_high, kPercent | one_of({5, 30, 50, 90}));
   options_.epoch_max_ms = one_of({50, 1000, 1000, 10'000});
   busy_seconds_ = busy_seconds_ / 2 + below(busy_seconds_);
   faults_every_ms_ = one_of({0, 10'000, 40'000});

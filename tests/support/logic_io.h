@@ -15,8 +15,8 @@ namespace pcache {
 // What is written stays only in the cache until somebody asks for more.
 inline CacheOptions keep_dirty() {
   CacheOptions options;
-  options.writeback_delay_ms = 86'400'000;
-  options.dirty_high_percent = 95;
+  options.settings.set(Setting::dirty_max_age, 86'400'000);
+  options.settings.set(Setting::dirty_high, kPercent | 95);
   return options;
 }
 

@@ -76,6 +76,8 @@ class OneDevice final : public DeviceManager {
   Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
   Status add(const std::string&, const std::string&, const AddOptions&) override { return Status(); }
   Status flush(const std::string&) override { return Status(); }
+  Status set(const std::string&, const Settings&) override { return Status(); }
+  Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
   Status remove(const std::string&) override { return Status(); }
   std::shared_ptr<LogicDev> find(const std::string& name) const override {
     return name == device->name() ? device : nullptr;

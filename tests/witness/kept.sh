@@ -22,7 +22,7 @@ for filesystem in $filesystems; do need_filesystem "$filesystem"; done
 say "seed $seed"
 RANDOM=$seed
 
-mounted() { timeout 120 "$PCACHEFS" mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=100,epoch_max_ms=100; }
+mounted() { timeout 120 "$PCACHEFS" mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=100,epoch_max_ms=100; }
 dead() { ! kill -0 "$pid" 2>/dev/null; }
 healthy() {
   [ "$(stat_of dev state)" = '"running"' ] || fail "state $(stat_of dev state): $(stat_of dev detail)"

@@ -31,7 +31,7 @@ start_recorder "$WORK/image" "$WORK/recording"
 
 # Short epochs that wait a little, so that blocks are overwritten while an older value of theirs is still to be written.
 p format "$SHM/cache" --size 64M
-p mount "$MNT" --cache "$SHM/cache" -o writeback_delay_ms=100,epoch_max_ms=100
+p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=100,epoch_max_ms=100
 p add dev "$RECORDER/backing"
 mount_filesystem "$filesystem"
 timeout 1200 python3 -B "$HERE/load.py" "$FS" "$T/journal" "$operations" "$seed" || fail "the load"

@@ -10,8 +10,7 @@ TEST(MountOptionsTest, WithoutTextEverythingStaysAsItIs) {
     MountArgs args;
     ASSERT_TRUE(parse_mount_options(text, args).ok()) << text;
     EXPECT_FALSE(args.options.ack.has_value());
-    EXPECT_EQ(args.options.writeback_delay_ms, CacheOptions().writeback_delay_ms);
-    EXPECT_EQ(args.options.dirty_high_percent, CacheOptions().dirty_high_percent);
+    EXPECT_TRUE(args.options.settings.empty());
     EXPECT_EQ(args.options.epoch_max_ms, CacheOptions().epoch_max_ms);
     EXPECT_FALSE(args.allow_other);
   }
@@ -19,11 +18,10 @@ TEST(MountOptionsTest, WithoutTextEverythingStaysAsItIs) {
 
 TEST(MountOptionsTest, EachOptionSetsItsOwn) {
   MountArgs args;
-  ASSERT_TRUE(
-      parse_mount_options("ack=durable,writeback_delay_ms=0,dirty_high=95,epoch_max_ms=10,allow_other", args).ok());
+  ASSERT_TRUE(parse_mount_options("ack=durable,dirty_max_age=0,dirty_high=95%,epoch_max_ms=10,allow_other", args).ok());
   EXPECT_EQ(args.options.ack, Ack::durable);
-  EXPECT_EQ(args.options.writeback_delay_ms, 0U);
-  EXPECT_EQ(args.options.dirty_high_percent, 95U);
+  EXPECT_EQ(args.options.settings.get(Setting::dirty_max_age), 0U);
+  EXPECT_EQ(args.options.settings.get(Setting::dirty_high), kPercent | 95);
   EXPECT_EQ(args.options.epoch_max_ms, 10U);
   EXPECT_TRUE(args.allow_other);
 }
@@ -46,17 +44,20 @@ TEST(MountOptionsTest, EverythingElseIsInvalidAndNamed) {
       {"Allow_other", "Allow_other"},
       {"dirty_high", "dirty_high"},
       {"dirty_high=", "dirty_high"},
-      {"dirty_high=50%", "50%"},
+      {"dirty_high=50", "50"},
+      {"dirty_high=96%", "96%"},
+      {"dirty_low=60%,dirty_high=50%", "dirty_low"},
+      {"mode=writethrough", "mode"},
       {"dirty_high= 50", "dirty_high"},
       {"epoch_max_ms=-1", "-1"},
       {"epoch_max_ms=+1", "+1"},
       {"epoch_max_ms=0x10", "0x10"},
       {"epoch_max_ms=1.5", "1.5"},
-      {"writeback_delay_ms=4294967296", "4294967296"},
-      {"writeback_delay_ms=1=2", "1=2"},
+      {"dirty_max_age=4294967296", "4294967296"},
+      {"dirty_max_age=1=2", "1=2"},
       {"=1", "=1"},
       {" ack=flush", " ack=flush"},
-      {"allow_other,dirty_high=5,nonsense=3", "nonsense=3"},
+      {"allow_other,dirty_high=5%,nonsense=3", "nonsense=3"},
   };
   for (const auto& [text, named] : bad) {
     MountArgs args;

@@ -36,6 +36,8 @@ TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
                          {"add", true, true},
                          {"remove", true, true},
                          {"flush", true, true},
+                         {"set", true, true},
+                         {"get", false, false},
                          {"umount", true, false}}) {
     const Command* command = find_command(row.name);
     ASSERT_NE(command, nullptr) << row.name;
@@ -57,7 +59,9 @@ TEST_F(CommandsTest, PingAndVersionSayWhoAnswers) {
 }
 
 TEST_F(CommandsTest, AddHandsEverythingOn) {
-  ASSERT_TRUE(run("add", {{"name", "d"}, {"backing", "/b"}, {"cache", "c"}, {"size", 4096U}}).ok());
+  const json settings = {{"dirty_low", "5%"}};
+  ASSERT_TRUE(
+      run("add", {{"name", "d"}, {"backing", "/b"}, {"cache", "c"}, {"size", 4096U}, {"settings", settings}}).ok());
   ASSERT_TRUE(run("add", {{"name", "e"}, {"backing", "/f"}}).ok());
   const auto added = manager_.added();
   ASSERT_EQ(added.size(), 2U);
@@ -65,8 +69,22 @@ TEST_F(CommandsTest, AddHandsEverythingOn) {
   EXPECT_EQ(added[0].backing, "/b");
   EXPECT_EQ(added[0].options.cache_label, "c");
   EXPECT_EQ(added[0].options.size_bytes, 4096U);
+  EXPECT_EQ(added[0].options.settings.get(Setting::dirty_low), kPercent | 5);
   EXPECT_EQ(added[1].options.cache_label, "");
+  EXPECT_TRUE(added[1].options.settings.empty());
   EXPECT_FALSE(added[1].options.size_bytes.has_value());
+}
+
+TEST_F(CommandsTest, SettingsGoThereAndBackAsText) {
+  ASSERT_TRUE(run("set", {{"name", "d"}, {"settings", {{"dirty_high", "30%"}, {"full_max_wait", "2s"}}}}).ok());
+  EXPECT_EQ(manager_.calls().back(), "set d dirty_high=30% full_max_wait=2000");
+  const auto reply = run("get", {{"name", "d"}});
+  ASSERT_TRUE(reply.ok());
+  EXPECT_EQ(reply->at("name"), "d");
+  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}}};
+  EXPECT_EQ(reply->at("settings"), expected);
+  manager_.outcome(Status(Errc::not_found, "no"));
+  EXPECT_EQ(run("get", {{"name", "d"}}).status().code(), Errc::not_found);
 }
 
 TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
@@ -77,6 +95,15 @@ TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
       {"add", {{"name", "d"}, {"backing", "/b"}, {"cache", 1}}},
       {"add", {{"name", "d"}, {"backing", "/b"}, {"size", -1}}},
       {"add", {{"name", "d"}, {"backing", "/b"}, {"size", "4096"}}},
+      {"add", {{"name", "d"}, {"backing", "/b"}, {"settings", "dirty_low=5%"}}},
+      {"add", {{"name", "d"}, {"backing", "/b"}, {"settings", {{"dirty_low", "99%"}}}}},
+      {"set", {{"name", "d"}}},
+      {"set", {{"name", "d"}, {"settings", json::object()}}},
+      {"set", {{"name", "d"}, {"settings", {{"dirty_low", 5}}}}},
+      {"set", {{"name", "d"}, {"settings", {{"nonsense", "5"}}}}},
+      {"set", {{"name", "d"}, {"settings", {{"dirty_low", "50%"}, {"dirty_high", "40%"}}}}},
+      {"set", {{"settings", {{"dirty_low", "50%"}}}}},
+      {"get", json::object()},
       {"remove", json::object()},
       {"flush", {{"name", nullptr}}},
       {"status", {{"name", 7}}},

@@ -35,6 +35,19 @@ class FakeManager final : public DeviceManager {
   }
   Status remove(const std::string& name) override { return named("remove", name); }
   Status flush(const std::string& name) override { return named("flush", name); }
+  Status set(const std::string& name, const Settings& changes) override {
+    std::string text = name;
+    for (const SettingInfo& info : all_settings()) {
+      if (!changes.has(info.setting)) continue;
+      text += std::string(" ") + info.name + "=" + format_setting(info.setting, changes.get(info.setting));
+    }
+    return named("set", text);
+  }
+  Result<std::vector<SettingValue>> settings(const std::string& name) const override {
+    const std::lock_guard lock(mutex_);
+    if (!outcome_.ok()) return outcome_.with_prefix(name);
+    return std::vector<SettingValue>{{Setting::dirty_high, kPercent | 30, SettingOrigin::stored}};
+  }
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

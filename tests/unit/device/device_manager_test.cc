@@ -95,6 +95,59 @@ class DeviceManagerTest : public testing::Test {
   std::string message_;
 };
 
+// --- Settings
+
+TEST_F(DeviceManagerTest, SettingsAreStoredAndTheMountsOnesComeFirstUntilOneIsSet) {
+  const auto in_force = [this](Setting setting) {
+    const auto values = manager_->settings("db");
+    if (!values) return std::string(values.status().message());
+    const SettingValue& value = (*values)[static_cast<std::size_t>(setting)];
+    return format_setting(setting, value.value) + " " + to_string(value.origin);
+  };
+  AddOptions options;
+  options.settings.set(Setting::dirty_low, kPercent | 7);
+  ASSERT_TRUE(manager_->add("db", backing_, options).ok());
+  EXPECT_EQ(in_force(Setting::dirty_low), "7% stored");
+  EXPECT_EQ(in_force(Setting::dirty_high), "95% mount");
+  EXPECT_EQ(in_force(Setting::full_max_wait), "10000 default");
+
+  Settings changes;
+  changes.set(Setting::dirty_high, kPercent | 30);
+  changes.set(Setting::full_max_wait, 500);
+  ASSERT_TRUE(manager_->set("db", changes).ok());
+  EXPECT_EQ(in_force(Setting::dirty_high), "30% stored") << "what was set last counts";
+  start();
+  EXPECT_EQ(in_force(Setting::dirty_low), "7% stored");
+  EXPECT_EQ(in_force(Setting::dirty_high), "95% mount");
+  EXPECT_EQ(in_force(Setting::full_max_wait), "500 stored");
+  stop();
+  manager_ = DeviceManager::create();
+  ASSERT_TRUE(manager_->open_cache_dev(cache_, {}).ok());
+  EXPECT_EQ(in_force(Setting::dirty_high), "30% stored");
+}
+
+TEST_F(DeviceManagerTest, SettingsThatDoNotGoTogetherChangeNothing) {
+  add("db", backing_);
+  Settings low;
+  low.set(Setting::dirty_low, kPercent | 20);
+  ASSERT_TRUE(manager_->set("db", low).ok());
+  Settings changes;
+  changes.set(Setting::full_max_wait, 500);
+  changes.set(Setting::dirty_high, kPercent | 10);
+  EXPECT_EQ(manager_->set("db", changes).code(), Errc::invalid);
+  EXPECT_EQ(manager_->settings("db").value()[static_cast<std::size_t>(Setting::full_max_wait)].value, 10'000U);
+  changes = {};
+  changes.set(Setting::full_max_wait, 1);
+  EXPECT_EQ(manager_->set("db", changes).code(), Errc::invalid);
+  EXPECT_EQ(manager_->set("other", low).code(), Errc::not_found);
+  EXPECT_EQ(manager_->settings("other").status().code(), Errc::not_found);
+  AddOptions options;
+  options.settings = changes;
+  const std::string path = dir_ / "other";
+  make_file(path, kSize, 'o');
+  EXPECT_EQ(manager_->add("other", path, options).code(), Errc::invalid);
+}
+
 // --- Adding
 
 TEST_F(DeviceManagerTest, WhatIsAddedIsFoundListedAndServed) {
@@ -318,13 +371,13 @@ TEST_F(DeviceManagerTest, WhatIsNoCacheDeviceIsNotOpened) {
   EXPECT_EQ(code(dir_ / "cut"), Errc::integrity);
   format(dir_ / "second", "second");
   CacheOptions bad;
-  bad.dirty_high_percent = 96;
+  bad.settings.set(Setting::dirty_high, kPercent | 96);
   EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
   bad = {};
   bad.epoch_max_ms = 9;
   EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
   bad = {};
-  bad.writeback_delay_ms = 86'400'001;
+  bad.settings.set(Setting::dirty_max_age, 86'400'001);
   EXPECT_EQ(code(dir_ / "second", bad), Errc::invalid);
   EXPECT_EQ(manager_->status().cache_devs.size(), 1U);
   EXPECT_EQ(code(dir_ / "second"), Errc::ok);
