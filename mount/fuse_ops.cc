@@ -152,14 +152,15 @@ void on_statfs(fuse_req_t req, fuse_ino_t) {
   fuse_reply_statfs(req, &fs);
 }
 
-// A cached device knows no holes: all of it is data.
 void on_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
   const auto device = device_of(req, inode);
   if (!device) return void(fuse_reply_err(req, EIO));
-  const auto size = static_cast<off_t>(device->size_bytes());
-  if (offset < 0 || offset >= size) return void(fuse_reply_err(req, ENXIO));
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(fuse_reply_err(req, EINVAL));
-  fuse_reply_lseek(req, whence == SEEK_DATA ? offset : size);
+  if (offset < 0) return void(fuse_reply_err(req, ENXIO));
+  auto found = static_cast<std::uint64_t>(offset);
+  const int error = device->seek(whence == SEEK_DATA ? LogicDev::Seek::data : LogicDev::Seek::hole, found);
+  if (error != 0) return void(fuse_reply_err(req, error));
+  fuse_reply_lseek(req, static_cast<off_t>(found));
 }
 
 // Files come with `pcachefs add` and go with `pcachefs remove`.

@@ -22,6 +22,12 @@ struct BackingIdentity {
   bool operator==(const BackingIdentity&) const = default;
 };
 
+// What is known of a backing device's content from some offset on.
+struct BackingExtent {
+  bool data = true;       // false: it reads as zeroes, and takes no space
+  std::uint64_t end = 0;  // in bytes; the same is known up to here
+};
+
 // A backing device. All operations are asynchronous and may be started from any thread; several may be in flight and
 // finish in any order. Offsets and lengths are multiples of 512 bytes inside size_bytes(); buffers are aligned to 512
 // bytes and stay valid until the completion is called. Completions come on a thread of the device, or before return.
@@ -47,6 +53,10 @@ class BackingDev {
 
   // Makes the range read as zeroes, releasing its space where the device can. Not durable before a flush.
   virtual void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) = 0;
+
+  // What is known from `offset`, below size_bytes(), on. What is not known to be a hole is data. May wait, though not
+  // as long as a read.
+  virtual BackingExtent extent_at(std::uint64_t) const { return {true, size_bytes()}; }
 };
 
 // Opens the block device or ordinary file at `path` with O_DIRECT for reading and writing, exclusively (a second opener

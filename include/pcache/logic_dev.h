@@ -45,6 +45,12 @@ class LogicDev {
   // The range reads as zeroes from completion on, with a write's durability; the backing's space is released later.
   virtual void discard(std::uint64_t offset, std::uint64_t length, Completion done) = 0;
 
+  // Moves `offset` to the next byte at or after it that is (or may be) data, or to the next one of a hole, which reads
+  // as zeroes; the end of the device counts as a hole. What is written or discarded meanwhile may be seen as before or
+  // after. May wait for the backing. Returns 0, ENXIO (there is none, or `offset` is not inside the device), or EIO.
+  enum class Seek { data, hole };
+  virtual int seek(Seek what, std::uint64_t& offset) = 0;
+
   // Writes everything back that was acknowledged before the call: on return 0 the backing alone holds it, durably.
   // Blocks the calling thread. `timeout_ms` 0: no limit. Returns 0, EIO (the backing failed, or
   // dirty data is lost), or ETIMEDOUT.

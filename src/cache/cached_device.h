@@ -44,6 +44,7 @@ class CachedDevice final : public LogicDev {
   void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) override;
   void flush(Completion done) override;
   void discard(std::uint64_t offset, std::uint64_t length, Completion done) override;
+  int seek(Seek what, std::uint64_t& offset) override;
   int drain(std::uint64_t timeout_ms) override;
   LogicDevStats stats() const override;
 
@@ -223,6 +224,17 @@ class CachedDevice final : public LogicDev {
   void note_zero(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
   std::uint32_t streams_in(std::uint64_t begin, std::uint64_t end) const;
   void unlink(Stream& stream, SlotId slot);
+
+  // seek.cc
+  struct Extent {
+    bool data = true;
+    std::uint64_t end = 0;  // block
+  };
+  Extent extent_of(std::uint64_t block, Extent& backing);
+  Extent backing_extent(std::uint64_t block) const;
+  std::uint64_t first_zero(std::uint64_t begin, std::uint64_t end);
+  std::uint64_t first_cached(std::uint64_t begin, std::uint64_t end);
+  std::uint64_t first_cached_by_log(std::uint64_t begin, std::uint64_t end);
 
   // writeback.cc
   struct EpochContent;

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -96,6 +97,27 @@ class UringBackingDev final : public BackingDev {
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override {
     if (!accepts(offset, length, done) || !still_there(done)) return;
     start(zero_kind_.load(std::memory_order_relaxed), offset, length, {}, done);
+  }
+
+  // A file's holes; a block device answers that all of it is data. Nobody uses the descriptor's position, so that it
+  // may move.
+  BackingExtent extent_at(std::uint64_t offset) const override {
+    const BackingExtent all{true, size_bytes()};
+    const off_t data = lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) {
+      // No data up to its end, which is elsewhere where it was truncated.
+      struct stat st {};
+      const bool intact =
+          fstat(fd_.get(), &st) == 0 && S_ISREG(st.st_mode) && static_cast<std::uint64_t>(st.st_size) >= size_bytes();
+      return intact ? BackingExtent{false, size_bytes()} : all;
+    }
+    if (data < 0) return all;
+    if (static_cast<std::uint64_t>(data) > offset) {
+      return {false, std::min(static_cast<std::uint64_t>(data), size_bytes())};
+    }
+    const off_t hole = lseek(fd_.get(), static_cast<off_t>(offset), SEEK_HOLE);
+    if (hole < 0 || static_cast<std::uint64_t>(hole) <= offset) return all;
+    return {true, std::min(static_cast<std::uint64_t>(hole), size_bytes())};
   }
 
  private:

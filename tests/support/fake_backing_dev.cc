@@ -1,5 +1,6 @@
 #include "tests/support/fake_backing_dev.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -123,6 +124,25 @@ void FakeBackingDev::write_zeroes(std::uint64_t offset, std::uint64_t length, Co
     }
     done(error);
   });
+}
+
+BackingExtent FakeBackingDev::extent_at(std::uint64_t offset) const {
+  if (!sparse) return BackingDev::extent_at(offset);
+  BackingExtent found;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto is_data = [&](std::uint64_t at) {
+      const auto block = std::span<const std::byte>(image_->current).subspan(at / kBlockSize * kBlockSize);
+      const auto bytes = block.first(std::min<std::size_t>(block.size(), kBlockSize));
+      return std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte != std::byte{0}; });
+    };
+    found = {is_data(offset), offset};
+    while (found.end < size_bytes() && is_data(found.end) == found.data) {
+      found.end = std::min((found.end / kBlockSize + 1) * kBlockSize, size_bytes());
+    }
+  }
+  if (on_extent) on_extent(found);
+  return found;
 }
 
 void FakeBackingDev::fail(const Failures& failures) {

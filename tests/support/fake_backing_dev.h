@@ -40,6 +40,9 @@ class FakeBackingDev final : public BackingDev {
   void flush(Completion done) override;
   void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) override;
 
+  // When `sparse`, blocks of zeroes are holes, as they are now; otherwise it knows none.
+  BackingExtent extent_at(std::uint64_t offset) const override;
+
   // So many operations of each kind fail with `error`, after `after` of these kinds went well.
   struct Failures {
     int reads = 0;
@@ -64,6 +67,10 @@ class FakeBackingDev final : public BackingDev {
 
   // Called with each write's range before it takes effect, and with (0, 0) before each flush.
   std::function<void(std::uint64_t offset, std::uint64_t length)> on_write;
+
+  bool sparse = false;
+  // Called with what extent_at() found before it returns.
+  std::function<void(const BackingExtent& found)> on_extent;
 
   // Called with what each read found before it completes; may change it, as a read does that is not atomic.
   std::function<void(std::uint64_t offset, std::span<std::byte> found)> on_read;

@@ -46,6 +46,11 @@ class MemoryDev final : public LogicDev {
     std::memset(content.data() + offset, 0, length);
     done(error);
   }
+  int seek(Seek what, std::uint64_t& offset) override {  // all of it is data
+    if (offset >= size_bytes()) return ENXIO;
+    if (what == Seek::hole) offset = size_bytes();
+    return 0;
+  }
   int drain(std::uint64_t) override { return 0; }
   LogicDevStats stats() const override { return {}; }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -35,9 +36,32 @@ TEST(ZeroMapTest, AgreesWithAMapOfSingleBlocks) {
     }
     std::uint64_t covered = 0;
     zeros.for_each([&](std::uint64_t first, std::uint64_t last) { covered += last - first; });
+    for (const std::uint64_t step : {1, 7, 64}) {
+      const std::uint64_t from = random() % 250;
+      const auto wanted = [&](std::uint64_t block) { return block / step % 3 != 1; };
+      std::uint64_t first = from;
+      while (first < 250 && (model.count(first) == 0 || !wanted(first))) ++first;
+      ASSERT_EQ(zeros.first_in(from, 250, step, wanted), first) << "from " << from << " by " << step << " at " << lsn;
+      const std::uint64_t stop = zeros.end_of(from);
+      ASSERT_EQ(stop > from, model.count(from) != 0) << "from " << from << " at " << lsn;
+      for (std::uint64_t b = from; b < stop; ++b) ASSERT_EQ(model.at(b), model.at(from)) << b << " at " << lsn;
+    }
     ASSERT_EQ(covered, model.size());
     ASSERT_EQ(zeros.empty(), model.empty());
   }
+}
+
+TEST(ZeroMapTest, ForgetsByAgeInWhateverOrderTheRangesCame) {
+  ZeroMap zeros;
+  for (const std::uint64_t lsn : {5, 1, 9, 3, 7, 3}) zeros.add(lsn * 10, lsn * 10 + 10, lsn);
+  zeros.cut(34, 36);
+  zeros.cut(50, 52);
+  zeros.forget_before(5);
+  EXPECT_EQ(zeros.count(), 3U);
+  for (const std::uint64_t block : {10, 30, 39, 50}) EXPECT_FALSE(zeros.contains(block)) << block;
+  for (const std::uint64_t block : {52, 59, 70, 90}) EXPECT_TRUE(zeros.contains(block)) << block;
+  zeros.forget_before(100);
+  EXPECT_TRUE(zeros.empty());
 }
 
 }  // namespace

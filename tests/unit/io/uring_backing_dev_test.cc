@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -355,6 +356,59 @@ TEST_F(UringBackingDevTest, WritingZeroesReleasesSpace) {
   EXPECT_EQ(write_zeroes(*device, 1 << 20, 2 << 20), 0);
   EXPECT_EQ(flush(*device), 0);
   EXPECT_LE(stat_of(path_).st_blocks, before - (2 << 20) / 512);
+}
+
+// A filesystem that can neither punch holes nor zero a range.
+TEST_F(UringBackingDevTest, WhereNoHoleCanBePunchedZeroesAreWritten) {
+  struct Ramfs {
+    std::string path;
+    ~Ramfs() { umount2(path.c_str(), MNT_DETACH); }
+  };
+  std::filesystem::create_directory(dir_ / "ramfs");
+  if (mount("ramfs", (dir_ / "ramfs").c_str(), "ramfs", 0, nullptr) != 0) {
+    GTEST_SKIP() << "cannot mount a ramfs: " << std::strerror(errno);
+  }
+  const Ramfs ramfs{dir_ / "ramfs"};
+  const std::string path = dir_ / "ramfs/backing";
+  make_file(path, kSize, 'x');
+  const UniqueFd other(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_NE(fallocate(other.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0) << "it can by now";
+  const auto device = open_device(path);
+  ASSERT_NE(device, nullptr);
+  for (const auto& [offset, length] : {std::pair<std::uint64_t, std::uint64_t>{512, 512}, {5120, (2 << 20) + 512}}) {
+    EXPECT_EQ(write_zeroes(*device, offset, length), 0);
+    EXPECT_EQ(read_file(path, offset, length), std::string(length, '\0')) << offset;
+    EXPECT_EQ(read_file(path, offset - 1, 1), "x") << offset;
+    EXPECT_EQ(read_file(path, offset + length, 1), "x") << offset;
+  }
+  EXPECT_EQ(flush(*device), 0);
+}
+
+TEST_F(UringBackingDevTest, KnowsTheHolesOfAFile) {
+  constexpr std::uint64_t kHole = 1 << 20;
+  make_file(path_, kSize, 'x');
+  const UniqueFd file(open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  if (fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kHole, kHole) != 0 ||
+      lseek(file.get(), 0, SEEK_HOLE) != static_cast<off_t>(kHole)) {
+    GTEST_SKIP() << "the filesystem of " << dir_.path() << " knows no holes: " << std::strerror(errno);
+  }
+  const auto device = open_device();
+  ASSERT_NE(device, nullptr);
+  const auto expect = [&](std::uint64_t offset, bool data, std::uint64_t end) {
+    const BackingExtent found = device->extent_at(offset);
+    EXPECT_EQ(found.data, data) << offset;
+    EXPECT_EQ(found.end, end) << offset;
+  };
+  expect(0, true, kHole);
+  expect(kHole - 1, true, kHole);
+  expect(kHole, false, 2 * kHole);
+  expect(2 * kHole - 1, false, 2 * kHole);
+  expect(2 * kHole, true, kSize);
+  EXPECT_EQ(write_zeroes(*device, 3 * kHole, kSize - 3 * kHole), 0);
+  expect(3 * kHole, false, kSize);
+  expect(kSize - 1, false, kSize);
+  ASSERT_EQ(ftruncate(file.get(), kHole), 0);
+  expect(2 * kHole, true, kSize);
 }
 
 TEST_F(UringBackingDevTest, AFileThatBecameShorterGivesAnErrorAndLivesOn) {
