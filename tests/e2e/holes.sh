@@ -39,7 +39,7 @@ expect() {  # WHAT RANGES: the data in the mounted file, in KiB
   got=$(python3 "$T/seek.py" list "$MNT/dev")
   [ "$got" = "$want" ] || fail "$1: data at $got, expected at $want"
 }
-options=(-o writeback_delay_ms=60000)
+options=(-o dirty_max_age=60000)
 truncate -s $SIZE "$T/backing"
 [ "$(python3 "$T/seek.py" list "$T/backing")" = "" ] || skip "the filesystem of $T knows no holes"
 head -c $((1 << 20)) /dev/urandom >"$T/data"
