@@ -34,7 +34,9 @@ struct LogicDevStats {
   std::uint64_t writeback_errors = 0;  // failed attempts; each is retried
   std::uint64_t space_waits = 0;       // writes that had to wait for space
   std::uint64_t evicted_bytes = 0;
-  std::uint64_t relocated_bytes = 0;
+  std::uint64_t relocated_bytes = 0;  // appended again when their segment was freed, since they had been read
+  std::uint64_t promoted_bytes = 0;   // from probation to the log, since they had been read again
+  std::uint64_t ghost_hits = 0;       // 4 KiB blocks admitted to the log at once, since they had been dropped only lately
   std::uint64_t checksum_errors = 0;   // cached blocks that did not match their checksum
   std::uint64_t lost_bytes = 0;        // dirty data that is unreadable; reads of it give EIO
   std::vector<ByteRange> lost_ranges;  // where, in order; not all of it when there is much (64 blocks a stream)

@@ -12,6 +12,9 @@ namespace {
 // A stream writes to one segment at a time and needs a second one to go on to; all devices together may take up to a
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
+// As in S3-FIFO (J. Yang and others, SOSP 2023): most of what is read once is not read again, and a tenth of the cache
+// is enough to find out.
+constexpr std::uint32_t kProbationShare = 10;
 
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
@@ -59,10 +62,12 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       clock_(std::move(clock)),
       pool_(*cache_dev_),
       slots_(cache_dev_->geometry().slot_count()),
+      ghosts_(cache_dev_->geometry().slot_count()),
       page_media_(cache_dev_->space().granularity() == Granularity::page),
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       ahead_(std::max(2U, pool_.total() / 32)),
+      probation_target_(std::max(1U, pool_.total() / kProbationShare)),
       reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
       sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
       prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
@@ -246,19 +251,30 @@ bool Cache::reclaim_step() {
   const bool woke = wake_writers();
   if (!short_of_space()) return woke;
 
+  // The oldest segment, but one on probation first while there are many of them.
   struct Candidate {
+    bool first = false;
+    std::uint64_t age = 0;
     std::shared_ptr<CachedDevice> device;
-    CachedDevice::Victim victim;
+    std::optional<std::uint32_t> stream;  // none: on probation
   };
   std::vector<Candidate> candidates;
+  std::uint32_t on_probation = 0;
+  for (const auto& device : devices()) on_probation += device->probation().segments();
   for (const auto& device : devices()) {
-    for (const CachedDevice::Victim& victim : device->victims()) candidates.push_back({device, victim});
+    for (const CachedDevice::Victim& victim : device->victims()) {
+      if (victim.clean) candidates.push_back({false, victim.age, device, victim.stream});
+    }
+    if (const auto oldest = device->probation().oldest()) {
+      candidates.push_back({on_probation > probation_target_ && oldest->full, oldest->age, device, std::nullopt});
+    }
     device->kick();  // more may become clean
   }
   std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.victim.age < b.victim.age; });
+            [](const Candidate& a, const Candidate& b) { return a.first != b.first ? a.first : a.age < b.age; });
   for (const Candidate& candidate : candidates) {
-    if (candidate.victim.clean && candidate.device->reclaim_front(candidate.victim.stream)) {
+    CachedDevice& device = *candidate.device;
+    if (candidate.stream ? device.reclaim_front(*candidate.stream) : device.reclaim_probation()) {
       wake_writers();
       return true;
     }
@@ -358,6 +374,7 @@ CacheDevStats Cache::stats() const {
     s.damaged_records += device->damaged_records();
   }
   s.stored_bytes = slots * (kBlockSize + kRecordSize);
+  s.index_bytes += ghosts_.bytes();
   s.index_bytes +=
       slots_.bytes_per_slot() * (pool_.total() - pool_.free_count()) * cache_dev_->geometry().slots_per_segment;
   return s;

@@ -13,6 +13,7 @@
 #include "base/worker.h"
 #include "cache/cached_device.h"
 #include "cache/clock.h"
+#include "cache/ghost_list.h"
 #include "index/slot_table.h"
 #include "pcache/options.h"
 #include "pcache/stats.h"
@@ -68,6 +69,7 @@ class Cache {
   std::uint64_t now_ms() const { return clock_(); }
   SegmentPool& pool() { return pool_; }
   SlotTable& slots() { return slots_; }
+  GhostList& ghosts() { return ghosts_; }
   Ack ack() const { return ack_; }
   // How far a record goes before the write is acknowledged.
   Persist ack_persist() const { return ack_persist_; }
@@ -81,6 +83,10 @@ class Cache {
   }
   // The same for what is only copied into the cache, or inside it.
   bool may_fill() const { return pool_.free_count() > reserve() + 1 && waiting_.load(std::memory_order_relaxed) == 0; }
+  // The same for reclaim, which is about to free a segment.
+  bool may_relocate() const { return pool_.free_count() > reserve() && waiting_.load(std::memory_order_relaxed) == 0; }
+  // Whether room for something new is made by dropping something: free segments are those that reclaim frees ahead.
+  bool full() const { return pool_.free_count() <= reserve() + ahead_ + 1; }
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
   // Ends the writes of `device` that wait for space.
   void fail_waiting(const CachedDevice* device);
@@ -116,11 +122,13 @@ class Cache {
   SegmentPool pool_;
   std::uint32_t orphaned_segments_ = 0;
   SlotTable slots_;
+  GhostList ghosts_;
   const bool page_media_;
   const Ack ack_;
   const Persist ack_persist_;
   std::atomic<std::uint32_t> reserve_{0};
-  const std::uint32_t ahead_;  // segments that reclaim keeps free beyond the reserve
+  const std::uint32_t ahead_;             // segments that reclaim keeps free beyond the reserve
+  const std::uint32_t probation_target_;  // segments on probation from which on reclaim takes those first
 
   mutable std::mutex devices_mutex_;
   std::vector<std::shared_ptr<CachedDevice>> devices_;

@@ -40,6 +40,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       settings_(settings_of(device.record), cache.options().settings),
       serves_(backing != nullptr),
       backing_(std::move(backing)),
+      probation_(cache.pool(), cache.cache_dev().geometry().slots_per_segment),
       worker_("writeback", [this] { return background_step(); }) {
   for (std::uint32_t i = 0; i < device.record.streams; ++i) {
     streams_.push_back(std::make_unique<Stream>(cache.cache_dev(), cache.pool(), cache.slots(), device_id_, i));
@@ -192,7 +193,7 @@ void CachedDevice::expect(Access access, std::span<const std::uint64_t> offsets)
   for (const std::uint64_t offset : offsets) {
     const SlotId slot = stream_of(offset / kBlockSize).index.first_slot(offset / kBlockSize);
     if (slot == kNoSlot) continue;
-    cache_.slots().prefetch_heat(slot);
+    cache_.slots().prefetch_frequency(slot);
     const std::byte* const cell =
         media + geometry.cell_offset(slot / geometry.slots_per_segment, slot % geometry.slots_per_segment);
     for (std::uint64_t line = 0; line < kLines; ++line) __builtin_prefetch(cell + line * 64);
@@ -286,6 +287,8 @@ LogicDevStats CachedDevice::stats() const {
   s.space_waits = space_waits_;
   s.evicted_bytes = evicted_blocks_ * kBlockSize;
   s.relocated_bytes = relocated_blocks_ * kBlockSize;
+  s.promoted_bytes = promoted_blocks_ * kBlockSize;
+  s.ghost_hits = ghost_hits_;
   s.checksum_errors = checksum_errors_;
   s.epoch = epoch_;
   s.clean_epoch = clean_epoch_;

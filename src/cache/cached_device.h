@@ -18,6 +18,7 @@
 #include "base/worker.h"
 #include "cache/fetch.h"
 #include "cache/live_settings.h"
+#include "cache/probation.h"
 #include "cache/stream.h"
 #include "cache/write_op.h"
 #include "pcache/backing_dev.h"
@@ -78,9 +79,12 @@ class CachedDevice final : public LogicDev {
   std::chrono::milliseconds background_step();
   // Writes back one epoch if there is one to write. Returns whether it did; errors are counted and retried later.
   bool writeback_step();
-  // Releases the oldest segment of `stream` if it is clean and not the head; hot blocks are appended again. Returns
-  // whether a segment became free.
+  // Releases the oldest segment of `stream` if it is clean and not the head; blocks that were read since are appended
+  // again. Returns whether a segment became free.
   bool reclaim_front(std::uint32_t stream);
+  // Gives the oldest segment on probation back; blocks that were read since go to the log, unless all are to be
+  // forgotten. Returns whether there was one.
+  bool reclaim_probation(bool keep_read = true);
   // For reclaim to choose from: the age of the oldest segment of each stream that has more than its head, and whether
   // it is clean.
   struct Victim {
@@ -89,6 +93,7 @@ class CachedDevice final : public LogicDev {
     bool clean = false;
   };
   std::vector<Victim> victims();
+  const Probation& probation() const { return probation_; }
 
   // Ends the open epoch if anything was written in it. Returns the last closed epoch. Writes that are acknowledged
   // before the call belong to that epoch or an older one.
@@ -196,6 +201,8 @@ class CachedDevice final : public LogicDev {
   void read_block(ReadOp& op, std::uint64_t block);
   void fetched(Fetch& fetch, int error);
   void fill(Fetch& fetch);
+  std::size_t fill_log(Stream& stream, std::span<LogEntry> entries);
+  std::size_t fill_probation(Stream& stream, std::span<LogEntry> entries);
 
   // write_path.cc
   enum class Progress { done, no_space, needs_block, failed };
@@ -211,11 +218,16 @@ class CachedDevice final : public LogicDev {
   std::uint64_t enter_epoch(Stream& stream);
   Progress skip_for(Stream& stream, WriteOp& op);
   bool skip_slot(Stream& stream, Persist persist);
-  void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty);
+  void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
+    publish_at(stream, stream.log.slot_of(lsn), entry, dirty);
+  }
+  void publish_at(Stream& stream, SlotId slot, const LogEntry& entry, bool dirty);
   void overtake(Stream& stream, std::uint64_t begin, std::uint64_t end);
 
   // reclaim.cc
-  bool relocate(Stream& stream, SlotId slot, const SlotKey& key);
+  bool relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency);
+  void evict(Stream& stream, SlotId slot, const SlotKey& key, bool remember);
+  void empty_slots(SegmentId segment);
 
   // discard.cc
   Progress discard_blocks(WriteOp& op);
@@ -273,6 +285,7 @@ class CachedDevice final : public LogicDev {
   const bool serves_;                    // has a backing
   std::unique_ptr<BackingDev> backing_;  // until stop()
   std::vector<std::unique_ptr<Stream>> streams_;
+  Probation probation_;
   std::vector<AlignedBuffer> staging_;               // what writeback verified and is writing
   std::vector<std::vector<StreamLog::Hole>> holes_;  // by stream, from replay() to settle()
   std::string detail_;
@@ -315,7 +328,8 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
   std::atomic<std::uint64_t> bad_cells_{0};
-  std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, checksum_errors_{0};
+  std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
+  std::atomic<std::uint64_t> checksum_errors_{0};
 
   Worker worker_;  // last: it runs on all of the above
 };

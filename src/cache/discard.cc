@@ -88,7 +88,7 @@ void CachedDevice::note_zero(Stream& stream, std::uint64_t lsn, const LogEntry& 
   }
 }
 
-// Takes blocks [begin, end) out of the stream's index, going over whichever is shorter: the range or the log.
+// Takes blocks [begin, end) out of the stream's index, going over whichever is shorter: the range or what is cached.
 void CachedDevice::forget_blocks(Stream& stream, std::uint64_t begin, std::uint64_t end) {
   if (stream.index.count() == 0) return;
   if (end - begin <= 4 * stream.index.count()) {
@@ -97,14 +97,17 @@ void CachedDevice::forget_blocks(Stream& stream, std::uint64_t begin, std::uint6
     }
     return;
   }
+  const auto forget = [&](SlotId slot) {
+    const SlotKey key = cache_.slots().key(slot);
+    if (key.linked && key.block >= begin && key.block < end) unlink(stream, slot);
+  };
   for (const StreamLog::Segment& segment : stream.log.segments()) {
     const std::uint64_t stop = std::min(stream.log.end_lsn(segment), stream.log.next_lsn());
-    for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) {
-      const SlotId slot = stream.log.slot_of(lsn);
-      const SlotKey key = cache_.slots().key(slot);
-      if (key.linked && key.block >= begin && key.block < end) unlink(stream, slot);
-    }
+    for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) forget(stream.log.slot_of(lsn));
   }
+  probation_.for_each_slot([&](SlotId slot) {
+    if (&stream_of(cache_.slots().key(slot).block) == &stream) forget(slot);
+  });
 }
 
 // Takes a slot out of the index, if it is in it, and out of the counts.

@@ -128,7 +128,7 @@ CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t blo
     }
     cache_.pool().unpin(found.slot / cache_.cache_dev().geometry().slots_per_segment);
     if (intact) {
-      cache_.slots().heat(found.slot);
+      cache_.slots().count_read(found.slot);
       return Lookup::hit;
     }
     if (!drop_damaged(stream, found)) return Lookup::error;
@@ -273,46 +273,92 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
   for (const Fetch::Waiter& waiter : waiters) waiter.op->put();
 }
 
-// Keeps what was read, as far as there is space without waiting. Nothing here needs to be durable: a record whose
-// payload did not make it fails its checksum and is read again.
+// Keeps what was read, as far as there is space without waiting: while the cache device has room, and what was dropped
+// only lately, in the log, the rest on probation.
 void CachedDevice::fill(Fetch& fetch) {
   Stream& stream = fetch.stream;
   for (std::uint64_t done = 0; done < fetch.count;) {
     const std::lock_guard lock(stream.lock);
-    if (stream.log.room() == 0) {
-      if (!cache_.may_fill()) {
-        cache_.kick_reclaim();
-        return;
-      }
-      const auto room = stream.log.reserve();
-      if (!room || *room == 0) return;
-    }
-    std::array<LogEntry, kBatchBlocks> entries;
-    std::size_t count = 0;
-    const std::size_t limit = std::min<std::size_t>(entries.size(), stream.log.room());
-    for (; done < fetch.count && count < limit; ++done) {
-      const auto it = stream.fetches.find(fetch.first + done);
+    std::array<LogEntry, kBatchBlocks> to_log;
+    std::array<LogEntry, kBatchBlocks> to_probation;
+    std::size_t logged = 0;
+    std::size_t tried = 0;
+    for (; done < fetch.count && logged + tried < kBatchBlocks; ++done) {
+      const std::uint64_t block = fetch.first + done;
+      const auto it = stream.fetches.find(block);
       if (it == stream.fetches.end() || it->second != &fetch) continue;  // overtaken
-      const std::byte* const payload = fetch.buffer.data() + done * kBlockSize;
-      entries[count++] = {RecordType::clean, fetch.first + done, 1, payload};
+      const bool returns = cache_.ghosts().take(device_id_, block);
+      if (returns) ghost_hits_.fetch_add(1, std::memory_order_relaxed);
+      const LogEntry entry{RecordType::clean, block, 1, fetch.buffer.data() + done * kBlockSize};
+      if (returns || !cache_.full()) {
+        to_log[logged++] = entry;
+      } else {
+        to_probation[tried++] = entry;
+      }
     }
-    if (count == 0) continue;
-    // Where a cell takes nothing, the rest of these blocks is not kept this time.
-    if (const std::uint32_t staged = stream.log.stage({entries.data(), count}); staged != 0) {
-      count = staged;
-    } else if (skip_slot(stream, Persist::relaxed)) {
-      continue;
-    } else {
-      return;
-    }
-    const auto lsn =
-        stream.log.commit({entries.data(), count}, epoch_.load(std::memory_order_acquire), Persist::relaxed);
-    if (!lsn) return;
-    bump(stream.stored_slots, count);
-    for (std::size_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], false);
-    read_fills_.fetch_add(count, std::memory_order_relaxed);
+    const std::size_t kept =
+        fill_log(stream, {to_log.data(), logged}) + fill_probation(stream, {to_probation.data(), tried});
+    read_fills_.fetch_add(kept, std::memory_order_relaxed);
   }
   if (cache_.short_of_space()) cache_.kick_reclaim();
+}
+
+// Appends what was read from the backing. Returns how many blocks. Nothing here needs to be durable: a record whose
+// payload did not make it fails its checksum and is read again.
+std::size_t CachedDevice::fill_log(Stream& stream, std::span<LogEntry> entries) {
+  std::size_t kept = 0;
+  while (!entries.empty()) {
+    if (stream.log.room() == 0) {
+      if (!cache_.may_fill()) return kept;
+      const auto room = stream.log.reserve();
+      if (!room || *room == 0) return kept;
+    }
+    const std::size_t count = std::min<std::size_t>(entries.size(), stream.log.room());
+    const std::uint32_t staged = stream.log.stage(entries.first(count));
+    if (staged == 0) {
+      // Where a cell takes nothing, its block is tried in the next one, and given up there.
+      if (!skip_slot(stream, Persist::relaxed)) return kept;
+      entries = entries.subspan(1);
+      continue;
+    }
+    const auto lsn = stream.log.commit(entries.first(staged), epoch_.load(std::memory_order_acquire), Persist::relaxed);
+    if (!lsn) return kept;
+    bump(stream.stored_slots, staged);
+    for (std::size_t i = 0; i < staged; ++i) publish(stream, *lsn + i, entries[i], false);
+    kept += staged;
+    entries = entries.subspan(staged);
+  }
+  return kept;
+}
+
+// The same without records.
+std::size_t CachedDevice::fill_probation(Stream& stream, std::span<LogEntry> entries) {
+  const Geometry& g = cache_.cache_dev().geometry();
+  PmemSpace& space = cache_.cache_dev().space();
+  std::size_t kept = 0;
+  while (!entries.empty()) {
+    SlotId first = kNoSlot;
+    const std::uint32_t claimed =
+        probation_.claim(static_cast<std::uint32_t>(entries.size()), cache_.may_fill(), first);
+    if (claimed == 0) return kept;
+    std::array<bool, kBatchBlocks> stored{};
+    for (std::uint32_t i = 0; i < claimed; ++i) {
+      const SlotId slot = first + i;
+      const std::uint64_t cell = g.cell_offset(slot / g.slots_per_segment, slot % g.slots_per_segment);
+      stored[i] = space.write(cell, entries[i].payload, kCellSize);
+      if (!stored[i]) bad_cells_.fetch_add(1, std::memory_order_relaxed);
+      entries[i].payload_crc = crc32c(entries[i].payload, kCellSize);
+    }
+    space.drain();  // before others may read it
+    bump(stream.stored_slots, claimed);
+    for (std::uint32_t i = 0; i < claimed; ++i) {
+      if (!stored[i]) continue;
+      publish_at(stream, first + i, entries[i], false);
+      ++kept;
+    }
+    entries = entries.subspan(claimed);
+  }
+  return kept;
 }
 
 }  // namespace pcache

@@ -1,4 +1,5 @@
-// Reclaim: the oldest segment of a stream becomes free. Hot blocks are appended again first, cold ones forgotten.
+// Reclaim: the oldest segment of a stream, or the oldest on probation, becomes free. Blocks that were read since are
+// appended to the log first, the others forgotten.
 
 #include <algorithm>
 #include <array>
@@ -13,6 +14,9 @@ namespace pcache {
 namespace {
 
 constexpr std::uint32_t kSlotsPerLock = 64;  // how long writers of the stream are kept waiting
+
+// Of a segment, at most so much is appended again, or a cache that is all hot would never get one free.
+constexpr std::uint32_t most_relocations(std::uint32_t slots) { return slots - slots / 8; }
 
 }  // namespace
 
@@ -45,44 +49,85 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
   }
   PCACHE_PAUSE_POINT("reclaim.chosen");
   const SlotId first = front.id * slots_per_segment;
-  std::uint32_t relocations_left = slots_per_segment / 2;  // or a cache that is all hot would never get a segment free
+  std::uint32_t relocations_left = most_relocations(slots_per_segment);
   for (std::uint32_t done = 0; done < slots_per_segment; done += kSlotsPerLock) {
     const std::lock_guard lock(stream.lock);
     for (std::uint32_t i = done; i < std::min(done + kSlotsPerLock, slots_per_segment); ++i) {
       const SlotId slot = first + i;
       const SlotKey key = slots.key(slot);
       if (!key.linked) continue;
-      const bool keep = key.type == SlotType::lost || (slots.hot(slot) && relocations_left > 0);
-      if (keep && relocate(stream, slot, key)) {
+      const std::uint8_t frequency = slots.frequency(slot);
+      const bool keep = key.type == SlotType::lost || (frequency > 0 && relocations_left > 0);
+      if (keep && relocate(stream, slot, key, frequency > 0 ? frequency - 1 : 0)) {
+        relocated_blocks_.fetch_add(1, std::memory_order_relaxed);
         if (relocations_left > 0) --relocations_left;
       } else if (key.type == SlotType::lost) {
         return false;  // there is no room for its record now
       } else {
-        unlink(stream, slot);
-        evicted_blocks_.fetch_add(1, std::memory_order_relaxed);
+        // What was only written had no probation; a second chance is for what comes back soon.
+        evict(stream, slot, key, key.type == SlotType::write && frequency == 0);
       }
     }
   }
-  // No slot of the segment is in the index any more. Readers that found one before hold a pin (I5).
+  empty_slots(front.id);
+
+  const std::lock_guard lock(stream.lock);
+  return stream.log.release_front().ok();
+}
+
+bool CachedDevice::reclaim_probation(bool keep_read) {
+  const auto segment = probation_.seal_oldest();
+  if (!segment) return false;
+  SlotTable& slots = cache_.slots();
+  const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
+  const SlotId first = *segment * slots_per_segment;
+  std::uint32_t promotions_left = most_relocations(slots_per_segment);
+  for (std::uint32_t done = 0; done < slots_per_segment; done += kSlotsPerLock) {
+    // Whoever claimed a slot before the segment was sealed holds its stream's lock until the block is in the index.
+    for (const auto& stream : streams_) {
+      const std::lock_guard lock(stream->lock);
+      for (std::uint32_t i = done; i < std::min(done + kSlotsPerLock, slots_per_segment); ++i) {
+        const SlotId slot = first + i;
+        const SlotKey key = slots.key(slot);
+        if (!key.linked || &stream_of(key.block) != stream.get()) continue;
+        const bool keep = keep_read && slots.frequency(slot) > 0 && promotions_left > 0;
+        if (keep && relocate(*stream, slot, key, 0)) {
+          promoted_blocks_.fetch_add(1, std::memory_order_relaxed);
+          --promotions_left;
+        } else {
+          evict(*stream, slot, key, true);
+        }
+      }
+    }
+  }
+  empty_slots(*segment);
+  probation_.give_back_oldest();
+  return true;
+}
+
+// Takes a block out of the cache. `remember`: it is kept for longer if it comes back soon.
+void CachedDevice::evict(Stream& stream, SlotId slot, const SlotKey& key, bool remember) {
+  unlink(stream, slot);
+  if (remember) cache_.ghosts().add(device_id_, key.block);
+  evicted_blocks_.fetch_add(1, std::memory_order_relaxed);
+}
+
+// No slot of the segment is in the index any more. Readers that found one before hold a pin (I5).
+void CachedDevice::empty_slots(SegmentId segment) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  while (cache_.pool().pinned(front.id)) {
+  while (cache_.pool().pinned(segment)) {
     PCACHE_PAUSE_POINT("reclaim.pinned");
     std::this_thread::yield();
   }
   PCACHE_PAUSE_POINT("reclaim.unpinned");
-
-  const std::lock_guard lock(stream.lock);
-  for (SlotId slot = first; slot < first + slots_per_segment; ++slot) {
-    slots.set_key(slot, SlotKey());
-    slots.cool(slot);
-  }
-  return stream.log.release_front().ok();
+  const std::uint32_t slots = cache_.cache_dev().geometry().slots_per_segment;
+  for (SlotId slot = segment * slots; slot < (segment + 1) * slots; ++slot) cache_.slots().clear(slot);
 }
 
-// Appends a clean or lost block of the oldest segment again. Returns whether it did.
-bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
+// Appends a clean or lost block of a segment that becomes free to the log. Returns whether it did.
+bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency) {
   if (stream.log.room() == 0) {
-    if (key.type != SlotType::lost && !cache_.may_fill()) return false;  // a lost one may take from the reserve
+    if (key.type != SlotType::lost && !cache_.may_relocate()) return false;  // a lost one may take from the reserve
     const auto room = stream.log.reserve();
     if (!room || *room == 0) return false;
   }
@@ -104,19 +149,20 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key) {
   if (!lsn) return false;
   bump(stream.stored_slots, 1);
   publish(stream, *lsn, entry, false);
-  relocated_blocks_.fetch_add(1, std::memory_order_relaxed);
+  cache_.slots().set_frequency(stream.log.slot_of(*lsn), frequency);
   return true;
 }
 
 Status CachedDevice::release_segments() {
+  while (reclaim_probation(false)) {
+  }
   for (const auto& stream : streams_) {
     std::unique_lock lock(stream->lock);
     for (const StreamLog::Segment& segment : stream->log.segments()) {
       for (std::uint64_t lsn = segment.first_lsn; lsn < stream->log.end_lsn(segment); ++lsn) {
         const SlotId slot = stream->log.slot_of(lsn);
         unlink(*stream, slot);
-        cache_.slots().set_key(slot, SlotKey());
-        cache_.slots().cool(slot);
+        cache_.slots().clear(slot);
       }
     }
     std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -262,12 +262,13 @@ bool CachedDevice::skip_slot(Stream& stream, Persist persist) {
   return true;
 }
 
-void CachedDevice::publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
+void CachedDevice::publish_at(Stream& stream, SlotId slot, const LogEntry& entry, bool dirty) {
   static_assert(static_cast<int>(SlotType::write) == static_cast<int>(RecordType::write) &&
                 static_cast<int>(SlotType::filler) == static_cast<int>(RecordType::filler));
   SlotTable& slots = cache_.slots();
-  const SlotId old = stream.index.insert(stream.log.slot_of(lsn), entry.block, static_cast<SlotType>(entry.type), dirty,
-                                         entry.payload_crc);
+  const SlotId old =
+      stream.index.insert(slot, entry.block, static_cast<SlotType>(entry.type), dirty, entry.payload_crc);
+  if (old != kNoSlot) slots.set_frequency(slot, slots.frequency(old));  // what is read often stays so when it changes
   const bool was_dirty = old != kNoSlot && slots.key(old).dirty;
   if (dirty && !was_dirty) bump(stream.dirty_blocks, 1);
   if (!dirty && was_dirty) bump(stream.dirty_blocks, -std::uint64_t{1});

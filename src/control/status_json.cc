@@ -55,6 +55,8 @@ json to_json(const LogicDevStats& s) {
           {"space_waits", s.space_waits},
           {"evicted_bytes", s.evicted_bytes},
           {"relocated_bytes", s.relocated_bytes},
+          {"promoted_bytes", s.promoted_bytes},
+          {"ghost_hits", s.ghost_hits},
           {"checksum_errors", s.checksum_errors},
           {"lost_bytes", s.lost_bytes},
           {"lost_ranges", to_json(s.lost_ranges)},

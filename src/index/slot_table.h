@@ -42,7 +42,7 @@ class SlotTable {
   static_assert(sizeof(Node) == 16);
 
  public:
-  explicit SlotTable(std::size_t slots) : nodes_(slots), heat_(slots) {}
+  explicit SlotTable(std::size_t slots) : nodes_(slots), frequencies_(slots) {}
 
   std::size_t size() const { return nodes_.size(); }
   static constexpr std::size_t bytes_per_slot() { return sizeof(Node) + 1; }
@@ -58,22 +58,31 @@ class SlotTable {
   SlotId next(SlotId slot) const { return nodes_[slot].next.load(std::memory_order_relaxed) - 1; }
   void set_next(SlotId slot, SlotId next) { nodes_[slot].next.store(next + 1, std::memory_order_relaxed); }
 
-  // Whether the slot was read since it was filled or last cooled.
-  bool hot(SlotId slot) const { return heat_[slot].load(std::memory_order_relaxed) != 0; }
-  void heat(SlotId slot) {
-    if (!hot(slot)) heat_[slot].store(1, std::memory_order_relaxed);
+  // How often the slot was read since it was filled, as far as that is worth knowing. Reads at the same time may count
+  // as one.
+  static constexpr std::uint8_t kMostFrequent = 3;
+  std::uint8_t frequency(SlotId slot) const { return frequencies_[slot].load(std::memory_order_relaxed); }
+  void set_frequency(SlotId slot, std::uint8_t frequency) {
+    if (this->frequency(slot) != frequency) frequencies_[slot].store(frequency, std::memory_order_relaxed);
   }
-  void cool(SlotId slot) {
-    if (hot(slot)) heat_[slot].store(0, std::memory_order_relaxed);
+  void count_read(SlotId slot) {
+    const std::uint8_t before = frequency(slot);
+    if (before < kMostFrequent) frequencies_[slot].store(before + 1, std::memory_order_relaxed);
+  }
+
+  // The slot holds nothing any more.
+  void clear(SlotId slot) {
+    set_key(slot, SlotKey());
+    set_frequency(slot, 0);
   }
 
   // Starts loading the slot's node into the CPU's cache.
   void prefetch(SlotId slot) const { __builtin_prefetch(&nodes_[slot]); }
-  void prefetch_heat(SlotId slot) const { __builtin_prefetch(&heat_[slot]); }
+  void prefetch_frequency(SlotId slot) const { __builtin_prefetch(&frequencies_[slot]); }
 
  private:
   HugeArray<Node> nodes_;
-  HugeArray<std::atomic<std::uint8_t>> heat_;
+  HugeArray<std::atomic<std::uint8_t>> frequencies_;
 };
 
 }  // namespace pcache

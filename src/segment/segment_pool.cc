@@ -80,6 +80,22 @@ Status SegmentPool::release(SegmentId id) {
   return Status();
 }
 
+std::optional<SegmentId> SegmentPool::borrow() {
+  const std::lock_guard lock(mutex_);
+  if (free_.empty()) return std::nullopt;
+  const SegmentId id = free_.back();
+  ages_[id] = ++taken_;
+  free_.pop_back();
+  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  return id;
+}
+
+void SegmentPool::give_back(SegmentId id) {
+  const std::lock_guard lock(mutex_);
+  free_.push_front(id);
+  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+}
+
 // Under the lock. Memory follows once the entry is stored.
 Status SegmentPool::store(SegmentId id, SegmentEntry& entry) {
   const DualSlot slot = segment_entry_slot(cache_dev_.geometry(), id);

@@ -52,6 +52,11 @@ class SegmentPool {
   // The caller has seen to it that no reader holds a pin and none can get one.
   Status release(SegmentId id);
 
+  // Lends a free segment for what a restart may forget: on the medium it stays free. Nothing when none is free.
+  std::optional<SegmentId> borrow();
+  // Takes it back; no reader holds a pin and none can get one.
+  void give_back(SegmentId id);
+
   std::uint32_t total() const { return static_cast<std::uint32_t>(entries_.size()); }
   std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
   std::uint32_t damaged_count() const { return damaged_count_; }

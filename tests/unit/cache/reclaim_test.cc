@@ -102,15 +102,15 @@ TEST(Reclaim, HotCleanBlocksSurviveAndColdOnesGo) {
   EXPECT_EQ(rig.backing().counts().reads, 1U);
 }
 
-TEST(Reclaim, OfASegmentThatIsAllHotHalfIsKept) {
+TEST(Reclaim, OfASegmentThatIsAllHotAnEighthGoes) {
   EngineRig rig{RigShape()};
   const std::uint64_t slots = slots_per_segment(rig);
   ASSERT_EQ(write_blocks(rig, 0, slots + 1, 1), 0);
   ASSERT_EQ(rig.drain(), 0);
   ASSERT_EQ(read_blocks(rig, 0, slots), blocks_of(0, slots, 1));
   ASSERT_TRUE(rig.device().reclaim_front(0));
-  EXPECT_EQ(rig.device().stats().relocated_bytes, slots / 2 * kBlockSize);
-  EXPECT_EQ(rig.device().stats().evicted_bytes, (slots - slots / 2) * kBlockSize);
+  EXPECT_EQ(rig.device().stats().relocated_bytes, (slots - slots / 8) * kBlockSize);
+  EXPECT_EQ(rig.device().stats().evicted_bytes, slots / 8 * kBlockSize);
   EXPECT_EQ(read_blocks(rig, 0, slots), blocks_of(0, slots, 1));
 }
 

@@ -31,8 +31,8 @@ TEST(StatusJson, HasTheAgreedShape) {
 // Every field of stats.h, in the order there; the size check below fails when one is added there and not here.
 TEST(StatusJson, CarriesEveryField) {
   const CacheDevStats cache{"/c", "u-u", "lab", 1, 2, 3, 4, "page", "flush", 5, 6, 7, 8, 9};
-  const LogicDevStats device{"n", 7,  "/b", "lab", "writeback", "failed", "why", 8,  9,  10, 11, 12, 13,
-                             14,  15, 16,   17,    18,          19,       20,    21, 22, 23, 24, 25, {{512, 1024}},
+  const LogicDevStats device{"n", 7,  "/b", "lab", "writeback", "failed", "why", 8,  9,  10, 11, 12, 13, 14,
+                             15,  16, 17,   18,    19,          20,       21,    22, 23, 29, 30, 24, 25, {{512, 1024}},
                              28,  26, 27};
   const json status = status_to_json({{cache}, {device}}, "/m");
   EXPECT_EQ(status["cache_devs"][0], (json{{"path", "/c"},
@@ -72,6 +72,8 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"space_waits", 21},
                                            {"evicted_bytes", 22},
                                            {"relocated_bytes", 23},
+                                           {"promoted_bytes", 29},
+                                           {"ghost_hits", 30},
                                            {"checksum_errors", 24},
                                            {"lost_bytes", 25},
                                            {"lost_ranges", {{{"offset", 512}, {"length", 1024}}}},
@@ -80,7 +82,7 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"clean_epoch", 27}}));
   constexpr std::size_t kText = sizeof(std::string);
   EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + 9 * sizeof(std::uint64_t)) << "a field is new in stats.h";
-  EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + 22 * sizeof(std::uint64_t) + sizeof(std::vector<ByteRange>))
+  EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + 24 * sizeof(std::uint64_t) + sizeof(std::vector<ByteRange>))
       << "a field is new in stats.h";
 }
 

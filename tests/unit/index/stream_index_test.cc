@@ -61,7 +61,7 @@ TEST(SlotTableTest, FreshSlotsHoldNothingAndEndTheirChain) {
     EXPECT_EQ(slots.key(slot).type, SlotType::none);
     EXPECT_FALSE(slots.key(slot).linked);
     EXPECT_EQ(slots.next(slot), kNoSlot);
-    EXPECT_FALSE(slots.hot(slot));
+    EXPECT_EQ(slots.frequency(slot), 0);
   }
 }
 
@@ -70,20 +70,23 @@ TEST(SlotTableTest, FieldsOfASlotAreItsOwn) {
   slots.set_key(1, {9, SlotType::clean, true, false});
   slots.set_value(1, 77);
   slots.set_next(1, 0);  // slot 0 is not "none"
-  slots.heat(1);
+  slots.count_read(1);
   EXPECT_EQ(slots.key(1).block, 9U);
   EXPECT_EQ(slots.value(1), 77U);
   EXPECT_EQ(slots.next(1), 0U);
-  EXPECT_TRUE(slots.hot(1));
+  EXPECT_EQ(slots.frequency(1), 1);
   slots.set_next(1, kNoSlot);
-  slots.cool(1);
   EXPECT_EQ(slots.next(1), kNoSlot);
-  EXPECT_FALSE(slots.hot(1));
+  for (int reads = 0; reads < 300; ++reads) slots.count_read(1);
+  EXPECT_EQ(slots.frequency(1), SlotTable::kMostFrequent);
+  slots.clear(1);
+  EXPECT_EQ(slots.key(1).pack(), 0U);
+  EXPECT_EQ(slots.frequency(1), 0);
   for (const SlotId other : {0U, 2U}) {
     EXPECT_EQ(slots.key(other).pack(), 0U);
     EXPECT_EQ(slots.value(other), 0U);
     EXPECT_EQ(slots.next(other), kNoSlot);
-    EXPECT_FALSE(slots.hot(other));
+    EXPECT_EQ(slots.frequency(other), 0);
   }
 }
 
