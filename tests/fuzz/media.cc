@@ -19,9 +19,9 @@
 namespace pcache {
 namespace {
 
-constexpr std::size_t kCacheBytes = 5 * kMiB;  // 12 segments
+constexpr std::size_t kCacheBytes = 4 * kMiB + 512 * kKiB;  // 10 segments
 constexpr std::size_t kSegmentBytes = 256 * kKiB;
-constexpr std::size_t kDeviceBytes[] = {1280 * kKiB + 3 * kSectorSize, 128 * kKiB};
+constexpr std::size_t kDeviceBytes[] = {800 * kKiB + 3 * kSectorSize, 128 * kKiB};
 constexpr std::uint32_t kStreams[] = {2, 1};
 constexpr std::size_t kDevices = 2;
 
@@ -258,23 +258,23 @@ class Image {
     CachedDevice& first = *engine.devices().find(0)->second;
     CachedDevice& second = *engine.devices().find(1)->second;
     for (std::uint64_t block = 0; block < 80; block += 16) write(engine, 0, block, 16, 2);
-    write(engine, 0, 260, 30, 2);
+    write(engine, 0, 140, 30, 2);
     damage_cell(33);
     PCACHE_CHECK(first.drain(0) == EIO, "a block of the image is lost");
     for (std::uint64_t sector = 33 * 8; sector < 34 * 8; ++sector) now[0][sector] = past[0][sector] = kAnything;
     read(engine, 0, 100, 20);
-    read(engine, 0, 300, 8);
+    read(engine, 0, 180, 8);
     write(engine, 0, 10, 10, 3);
     write(engine, 1, 0, 12, 3);
     PCACHE_CHECK(first.drain(0) == EIO && second.drain(0) == 0, "the rest is written back");
     write(engine, 0, 40, 16, 4);
     write(engine, 0, 60, kZero, 0);
-    write(engine, 0, 250, 40, kZero);
+    write(engine, 0, 130, 40, kZero);
     write(engine, 1, 4, 4, 4);
     PCACHE_CHECK(engine.flush(first) == 0 && engine.flush(second) == 0, "epochs close");
     write(engine, 0, 45, 5, 5);
-    write(engine, 0, 262, 3, 5);
-    write(engine, 0, 320, 1, 5);
+    write(engine, 0, 142, 3, 5);
+    write(engine, 0, 200, 1, 5);
     write(engine, 1, 6, 1, kZero);
     PCACHE_CHECK(engine.flush(first) == 0, "epochs close");
     write(engine, 0, 48, 2, 6);

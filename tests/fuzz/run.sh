@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with libFuzzer (clang) and runs all of them, two at a time.
 #
-# usage: tests/fuzz/run.sh [SECONDS | RUNSx] [TARGET...]    SECONDS (60) or, as in 1000x, RUNS for each target
+# usage: tests/fuzz/run.sh [SECONDS | RUNSx] [TARGET[=RUNS]...]
+#   SECONDS (60) or, as in 1000x, RUNS for each target that has no RUNS of its own. They begin in the order given.
 #
 # Each begins with its corpus; what it finds beyond that stays in build/fuzz/found/TARGET and is where the next run goes
 # on. Prints the executions of each target and of all. Exit status 1 if any of them crashed, hung, or took more than
@@ -40,9 +41,13 @@ case $limit in
   *x) limit=-runs=${limit%x} ;;
   *) limit=-max_total_time=$limit ;;
 esac
+[ $# -gt 0 ] || set -- $(all_targets)
 
 run_target() {
-  local target=$1
+  local target=${1%=*}
+  case $1 in
+    *=*) limit=-runs=${1#*=} ;;
+  esac
   mkdir -p "$build/found/$target"
   "$build/tests/fuzz/fuzz_$target" "$limit" -max_len=4096 -timeout=120 -rss_limit_mb=2048 -print_final_stats=1 \
     -verbosity=1 -artifact_prefix="$build/failed/$target-" \
@@ -52,10 +57,10 @@ export -f run_target
 export build limit
 
 status=0
-printf '%s\n' ${*:-$(all_targets)} | xargs -P 2 -I{} bash -c 'run_target {}' || status=1
+printf '%s\n' "$@" | xargs -P 2 -I{} bash -c 'run_target {}' || status=1
 
 total=0
-for target in ${*:-$(all_targets)}; do
+for target in "${@%=*}"; do
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/logs/$target")
   coverage=$(grep -o 'cov: [0-9]*' "$build/logs/$target" | tail -1 || true)
   echo "$target: ${runs:-?} executions, ${coverage:-no coverage}"

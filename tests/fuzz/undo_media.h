@@ -2,6 +2,7 @@
 // were changed.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -30,29 +31,40 @@ class UndoBytes {
     for (std::size_t page = offset / kBlockSize; page * kBlockSize < offset + length; ++page) {
       if (changed_[page]) continue;
       changed_[page] = true;
-      const auto begin = bytes_.begin() + static_cast<std::ptrdiff_t>(page * kBlockSize);
-      const std::size_t bytes = std::min<std::size_t>(kBlockSize, size() - page * kBlockSize);
-      saved_.emplace_back(page, std::vector<std::byte>(begin, begin + static_cast<std::ptrdiff_t>(bytes)));
+      const std::span<const std::byte> content = bytes_of(page);
+      saved_pages_.push_back(page);
+      saved_.insert(saved_.end(), content.begin(), content.end());
     }
     return bytes_.data() + offset;
   }
 
   // What is there now is what undo() leads back to.
   void keep() {
+    for (const std::size_t page : saved_pages_) changed_[page] = false;
+    saved_pages_.clear();
     saved_.clear();
-    changed_.assign(changed_.size(), false);
   }
   void undo() {
-    for (const auto& [page, bytes] : saved_) {
-      std::copy(bytes.begin(), bytes.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(page * kBlockSize));
+    const std::byte* saved = saved_.data();
+    for (const std::size_t page : saved_pages_) {
+      const std::span<std::byte> content = bytes_of(page);
+      std::copy_n(saved, content.size(), content.begin());
+      saved += content.size();
     }
     keep();
   }
 
  private:
+  // Those of a page; the last one may be shorter.
+  std::span<std::byte> bytes_of(std::size_t page) {
+    const std::size_t begin = page * kBlockSize;
+    return std::span(bytes_).subspan(begin, std::min<std::size_t>(kBlockSize, size() - begin));
+  }
+
   std::vector<std::byte> bytes_;
   std::vector<bool> changed_;
-  std::vector<std::pair<std::size_t, std::vector<std::byte>>> saved_;
+  std::vector<std::size_t> saved_pages_;
+  std::vector<std::byte> saved_;  // one page after the other
 };
 
 // What reading and storing meets on a medium with errors.
