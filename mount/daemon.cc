@@ -95,12 +95,13 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   signal(SIGPIPE, SIG_IGN);
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC));
   const UniqueFd umount_fd(eventfd(0, EFD_CLOEXEC));
-
-  auto manager = DeviceManager::create();
   const auto fail = [&ready](const Status& status) {
     ready(status);
     return status;
   };
+  if (!signal_fd || !umount_fd) return fail(Status::from_errno(errno, "cannot mount at " + mount_point));
+
+  auto manager = DeviceManager::create();
   for (const std::string& cache : config.caches) {
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
   }
@@ -108,7 +109,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   if (!control) return fail(control.status());
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());
-  (*mount)->start();
+  if (Status status = (*mount)->start(); !status.ok()) return fail(status);
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   log_devices(manager->status());
   spdlog::info("serving {}", mount_point);

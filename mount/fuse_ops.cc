@@ -13,6 +13,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/no_throw.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "mount/request_form.h"
@@ -232,6 +233,11 @@ Status FuseMount::answer_through(int fd) {
 
 Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, const FuseOptions& options,
                                                     DeviceManager& manager) {
+  return no_throw("cannot mount at " + mount_point, [&] { return mount_checked(mount_point, options, manager); });
+}
+
+Result<std::unique_ptr<FuseMount>> FuseMount::mount_checked(const std::string& mount_point, const FuseOptions& options,
+                                                            DeviceManager& manager) {
   std::unique_ptr<FuseMount> mount(new FuseMount(manager));
   if (Status status = mount->begin_session(options, manager); !status.ok()) return status;
   if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {

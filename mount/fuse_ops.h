@@ -35,7 +35,8 @@ class FuseMount : public Transport::Server {
   void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
   void serve(std::unique_ptr<Request> request) override;
 
-  void start() { transport_->start(); }
+  // Errors: failed; the mount is of no use then.
+  Status start() { return transport_->start(); }
   // Readable once the kernel has unmounted it.
   int ended_fd() const { return transport_->ended_fd(); }
   // Ends serving. Requests that wait for something go on until their devices answer; unmount() waits for that.
@@ -44,6 +45,8 @@ class FuseMount : public Transport::Server {
   void unmount();
 
  private:
+  static Result<std::unique_ptr<FuseMount>> mount_checked(const std::string& mount_point, const FuseOptions& options,
+                                                          DeviceManager& manager);
   explicit FuseMount(DeviceManager& manager) : data_path_(manager) {}
   Status begin_session(const FuseOptions& options, DeviceManager& manager);
   Status answer_through(int fd);

@@ -67,14 +67,17 @@ void RequestPool::give_back(std::unique_ptr<Request> request) {
 std::unique_ptr<Request> RequestPool::take_shared() {
   {
     const std::lock_guard lock(mutex_);
-    ++taken_;
     if (!spare_.empty()) {
       auto request = std::move(spare_.back());
       spare_.pop_back();
+      ++taken_;
       return request;
     }
   }
-  return std::make_unique<Request>(*this);
+  auto request = std::make_unique<Request>(*this);
+  const std::lock_guard lock(mutex_);
+  ++taken_;
+  return request;
 }
 
 void RequestPool::give_back_shared(std::unique_ptr<Request> request) {

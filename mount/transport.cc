@@ -13,6 +13,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/no_throw.h"
+
 namespace pcache {
 namespace {
 
@@ -23,6 +25,10 @@ constexpr std::chrono::microseconds kLookTime{50};
 
 Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int seats, Server& server) {
   std::unique_ptr<Transport> transport(new Transport(seats, server));
+  for (UniqueFd* event : {&transport->wake_, &transport->ended_}) {
+    event->reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!*event) return Status::from_errno(errno, "cannot make an eventfd for the serving threads");
+  }
   for (int i = 0; i < threads_for(seats); ++i) {
     UniqueFd descriptor(::open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK));
     auto original = static_cast<std::uint32_t>(fuse_fd);
@@ -36,16 +42,20 @@ Result<std::unique_ptr<Transport>> Transport::open(int fuse_fd, int seats, Serve
 
 Transport::Transport(int seats, Server& server)
     : server_(server),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       seats_(seats),
       requests_({.prefaulted = kMaxBatch + 2 * static_cast<std::size_t>(threads_for(seats)),
                  .kept_by_thread = kMaxBatch + 1}) {}
 
-void Transport::start() {
-  for (const UniqueFd& descriptor : descriptors_) {
-    threads_.emplace_back([this, fd = descriptor.get()] { serve(fd); });
-  }
+Status Transport::start() {
+  Status status = no_throw("cannot start the serving threads", [&] {
+    threads_.reserve(descriptors_.size());
+    for (const UniqueFd& descriptor : descriptors_) {
+      threads_.emplace_back([this, fd = descriptor.get()] { serve(fd); });
+    }
+    return Status();
+  });
+  if (!status.ok()) stop();
+  return status;
 }
 
 void Transport::stop() {

@@ -35,11 +35,12 @@ class Transport {
   };
 
   // Serves the mount on `fuse_fd`, which the caller keeps open, from start() on; `server` outlives it. Each thread has
-  // a descriptor of its own for that mount. Errors: those of opening /dev/fuse.
+  // a descriptor of its own for that mount. Errors: those of opening /dev/fuse, failed.
   static Result<std::unique_ptr<Transport>> open(int fuse_fd, int seats, Server& server);
   ~Transport() { stop(); }
 
-  void start();
+  // Errors: failed (no threads); then none serves.
+  Status start();
   // Ends the threads after the requests each is at; requests that complete elsewhere are not waited for.
   void stop();
   // Waits until every request has been answered. After stop().

@@ -11,6 +11,7 @@
 
 #include "base/crc32c.h"
 #include "control/asio.h"
+#include "control/asio_no_throw.h"
 #include "control/protocol.h"
 #include "pcache/control_client.h"
 
@@ -41,13 +42,19 @@ Status connect(stream_protocol::socket& socket, const std::string& path) {
   if (error.value() == EACCES || error.value() == EPERM) {
     return Status(Errc::permission, "only root and the mount's owner may use control socket " + path);
   }
+  // Nobody knows whether one answers: what has no daemon may be taken away.
+  if (error.value() == EMFILE || error.value() == ENFILE || error.value() == ENOMEM || error.value() == ENOBUFS) {
+    return Status::from_errno(error.value(), "cannot connect to control socket " + path);
+  }
   return Status(Errc::no_daemon, "no running pcachefs answers at " + path);
 }
 
 Status try_connect(const std::string& path) {
-  asio::io_context io;
-  stream_protocol::socket socket(io);
-  return connect(socket, path);
+  return asio_no_throw("cannot connect to control socket " + path, [&] {
+    asio::io_context io;
+    stream_protocol::socket socket(io);
+    return connect(socket, path);
+  });
 }
 
 }  // namespace

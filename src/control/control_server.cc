@@ -10,8 +10,10 @@
 #include <filesystem>
 #include <future>
 #include <thread>
+#include <vector>
 
 #include "control/asio.h"
+#include "control/asio_no_throw.h"
 #include "control/commands.h"
 #include "pcache/control_client.h"
 
@@ -26,10 +28,41 @@ constexpr int kMaxConnections = 64;
 constexpr std::size_t kWorkers = 4;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
+// Threads for what is posted to `io`. Unlike asio's pool it gives up the threads that it has when another one cannot be
+// made: that one waits for them for ever.
+class Workers {
+ public:
+  explicit Workers(std::size_t count) {
+    try {
+      threads_.reserve(count);
+      while (threads_.size() < count) threads_.emplace_back([this] { io.run(); });
+    } catch (...) {
+      join();
+      throw;
+    }
+  }
+  ~Workers() { join(); }
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  // Waits until all is done that was posted.
+  void join() {
+    work_.reset();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+  asio::io_context io;
+
+ private:
+  asio::executor_work_guard<asio::io_context::executor_type> work_{io.get_executor()};
+  std::vector<std::thread> threads_;
+};
+
 // What the connections share. Outlives them.
 struct Shared {
   CommandContext context;
-  asio::thread_pool workers{kWorkers};
+  Workers workers{kWorkers};
   std::atomic<int> connections{0};
   bool closing = false;  // no further command is begun; for the I/O thread
 };
@@ -77,7 +110,7 @@ class Session : public std::enable_shared_from_this<Session> {
           false);
     }
     if (!command->slow) return write(format_reply(command->run(shared_.context, request->args)), true);
-    asio::post(shared_.workers, [self = shared_from_this(), command, args = request->args] {
+    asio::post(shared_.workers.io, [self = shared_from_this(), command, args = request->args] {
       const std::string reply = format_reply(command->run(self->shared_.context, args));
       asio::post(self->socket_.get_executor(), [self, reply] { self->write(reply, true); });
     });
@@ -176,6 +209,13 @@ ControlServer::~ControlServer() = default;
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& mount_point, DeviceManager& manager,
                                                             std::function<void()> on_umount) {
+  return asio_no_throw("cannot serve the control socket of " + mount_point,
+                       [&] { return start_checked(mount_point, manager, std::move(on_umount)); });
+}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::string& mount_point,
+                                                                    DeviceManager& manager,
+                                                                    std::function<void()> on_umount) {
   const std::string path = control_socket_path(mount_point);
   const std::filesystem::path dir = std::filesystem::path(path).parent_path();
   std::error_code error;

@@ -24,6 +24,8 @@ class ControlServer {
   ~ControlServer();
 
  private:
+  static Result<std::unique_ptr<ControlServer>> start_checked(const std::string& mount_point, DeviceManager& manager,
+                                                              std::function<void()> on_umount);
   class Impl;
   explicit ControlServer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

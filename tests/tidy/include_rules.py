@@ -53,7 +53,7 @@ LIBRARY_HEADERS = {
 # What the compiler, the C library and the kernel bring: the standard's headers have no extension.
 SYSTEM_HEADER = (
     r"[a-z_]+|(arpa|asm|linux|net|netinet|sanitizer|sys)/[\w/.-]+\.h|[a-z0-9]*intrin\.h|cpuid\.h|"
-    r"(dirent|endian|errno|fcntl|getopt|grp|limits|math|netdb|poll|pthread|pwd|sched|semaphore|setjmp|signal|stdarg|"
+    r"(dirent|dlfcn|endian|errno|fcntl|getopt|grp|limits|math|netdb|poll|pthread|pwd|sched|semaphore|setjmp|signal|stdarg|"
     r"stddef|stdint|stdio|stdlib|string|syslog|termios|time|unistd|utime)\.h"
 )
 SOURCE_SUFFIXES = {".h", ".hh", ".hpp", ".inl", ".c", ".cc", ".cpp"}
