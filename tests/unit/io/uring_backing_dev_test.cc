@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/units.h"
 #include "pcache/backing_dev.h"
 #include "tests/support/child_process.h"
 #include "tests/support/loop_device.h"
@@ -409,6 +412,29 @@ TEST_F(UringBackingDevTest, KnowsTheHolesOfAFile) {
   expect(kSize - 1, false, kSize);
   ASSERT_EQ(ftruncate(file.get(), kHole), 0);
   expect(2 * kHole, true, kSize);
+}
+
+// The limit on a file's size lets the kernel do the first part of a write only. What is left goes out again, and its
+// error is the write's: a part is never taken for the whole.
+TEST_F(UringBackingDevTest, TheRestOfAShortWriteGoesOutAgain) {
+  constexpr std::size_t kWritten = 5 * kSectorSize;
+  const int outcome = result_in_child([&] {
+    signal(SIGXFSZ, SIG_IGN);
+    const rlimit few{kWritten, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_FSIZE, &few) != 0) return 255;
+    const auto device = open_device();
+    if (device == nullptr) return 255;
+    AlignedBuffer first = filled(4096, 'x');
+    AlignedBuffer second = filled(4096, 'y');
+    const iovec parts[] = {{first.data(), 1024}, {second.data(), second.size()}};
+    return write_parts(*device, 0, parts);
+  });
+  EXPECT_EQ(outcome, EFBIG);
+  const std::string content = read_file(path_, 0, 8192);
+  const std::string wanted = std::string(1024, 'x') + std::string(kWritten - 1024, 'y');
+  // Some filesystems refuse the write as a whole instead.
+  if (content == std::string(8192, '\0')) GTEST_SKIP() << "no short write to be had here";
+  EXPECT_TRUE(content == wanted + std::string(8192 - kWritten, '\0'));
 }
 
 TEST_F(UringBackingDevTest, AFileThatBecameShorterGivesAnErrorAndLivesOn) {
