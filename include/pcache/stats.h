@@ -23,10 +23,16 @@ struct LogicDevStats {
   std::uint64_t cached_bytes = 0;  // readable from the cache, dirty ones included
   std::uint64_t reads = 0;         // requests
   std::uint64_t read_bytes = 0;
-  std::uint64_t read_hits = 0;    // 4 KiB blocks served from the cache
-  std::uint64_t read_misses = 0;  // 4 KiB blocks that had to come from the backing
-  std::uint64_t read_fills = 0;   // 4 KiB blocks admitted after a miss
-  std::uint64_t writes = 0;       // requests
+  std::uint64_t read_hits = 0;     // 4 KiB blocks served from the cache
+  std::uint64_t read_misses = 0;   // 4 KiB blocks that had to come from the backing
+  std::uint64_t read_fills = 0;    // 4 KiB blocks admitted after a miss
+  std::uint64_t partial_hits = 0;  // requests of which a part was served from the cache
+  // 4 KiB blocks that were not admitted after a miss: with admission=second_touch, where they had not been read before;
+  // since they were part of a sequential read; since there was no space that is free without waiting
+  std::uint64_t not_admitted_first_touch = 0;
+  std::uint64_t not_admitted_sequential = 0;
+  std::uint64_t not_admitted_no_space = 0;
+  std::uint64_t writes = 0;  // requests
   std::uint64_t write_bytes = 0;
   std::uint64_t flushes = 0;
   std::uint64_t discards = 0;
@@ -36,7 +42,7 @@ struct LogicDevStats {
   std::uint64_t evicted_bytes = 0;
   std::uint64_t relocated_bytes = 0;  // appended again when their segment was freed, since they had been read
   std::uint64_t promoted_bytes = 0;   // from probation to the log, since they had been read again
-  std::uint64_t ghost_hits = 0;       // 4 KiB blocks admitted to the log at once, since they had been dropped only lately
+  std::uint64_t ghost_hits = 0;  // 4 KiB blocks admitted to the log at once, since they had been dropped only lately
   std::uint64_t checksum_errors = 0;   // cached blocks that did not match their checksum
   std::uint64_t lost_bytes = 0;        // dirty data that is unreadable; reads of it give EIO
   std::vector<ByteRange> lost_ranges;  // where, in order; not all of it when there is much (64 blocks a stream)

@@ -280,6 +280,10 @@ LogicDevStats CachedDevice::stats() const {
   s.read_hits = read_hits_;
   s.read_misses = read_misses_;
   s.read_fills = read_fills_;
+  s.partial_hits = partial_hits_;
+  s.not_admitted_first_touch = refused_first_touch_;
+  s.not_admitted_sequential = refused_sequential_;
+  s.not_admitted_no_space = refused_no_space_;
   s.flushes = flushes_;
   s.discards = discards_;
   s.written_back_bytes = written_back_bytes_;

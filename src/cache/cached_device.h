@@ -19,6 +19,7 @@
 #include "cache/fetch.h"
 #include "cache/live_settings.h"
 #include "cache/probation.h"
+#include "cache/sequential_reads.h"
 #include "cache/stream.h"
 #include "cache/write_op.h"
 #include "pcache/backing_dev.h"
@@ -196,7 +197,7 @@ class CachedDevice final : public LogicDev {
   Lookup read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip, std::span<std::byte> out);
   bool drop_damaged(Stream& stream, const StreamIndex::Found& found);
   StreamIndex::Found find_pinned(const Stream& stream, std::uint64_t block);
-  void read_rest(ReadOp& op, std::uint64_t from);
+  bool read_rest(ReadOp& op, std::uint64_t from);
   void start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count);
   void read_block(ReadOp& op, std::uint64_t block);
   void fetched(Fetch& fetch, int error);
@@ -286,6 +287,7 @@ class CachedDevice final : public LogicDev {
   std::unique_ptr<BackingDev> backing_;  // until stop()
   std::vector<std::unique_ptr<Stream>> streams_;
   Probation probation_;
+  SequentialReads sequential_reads_;
   std::vector<AlignedBuffer> staging_;               // what writeback verified and is writing
   std::vector<std::vector<StreamLog::Hole>> holes_;  // by stream, from replay() to settle()
   std::string detail_;
@@ -329,6 +331,7 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
   std::atomic<std::uint64_t> bad_cells_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
+  std::atomic<std::uint64_t> partial_hits_{0}, refused_first_touch_{0}, refused_sequential_{0}, refused_no_space_{0};
   std::atomic<std::uint64_t> checksum_errors_{0};
 
   Worker worker_;  // last: it runs on all of the above

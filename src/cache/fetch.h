@@ -46,6 +46,7 @@ struct Fetch {
     std::uint64_t count = 0;
   };
   std::vector<Waiter> waiters;  // under the stream's lock
+  bool sequential = false;      // part of a run that is too long to be cached
 };
 
 }  // namespace pcache

@@ -62,7 +62,7 @@ void CachedDevice::start_read(std::uint64_t offset, std::span<std::byte> buffer,
       count_out();
       return done(EIO);
     }
-    read_rest(*op, at);
+    if (read_rest(*op, at) || hits != 0) partial_hits_.fetch_add(1, std::memory_order_relaxed);
     count_out();
     op->put();
     return;
@@ -71,11 +71,12 @@ void CachedDevice::start_read(std::uint64_t offset, std::span<std::byte> buffer,
   done(0);
 }
 
-// Serves the request from `from` on, which is known to miss.
-void CachedDevice::read_rest(ReadOp& op, std::uint64_t from) {
+// Serves the request from `from` on, which is known to miss. Returns whether some of it was cached.
+bool CachedDevice::read_rest(ReadOp& op, std::uint64_t from) {
   const std::uint64_t end = op.offset + op.buffer.size();
   const std::uint64_t last = div_ceil(end, kBlockSize);
   std::uint64_t block = from / kBlockSize;
+  bool any_hit = false;
   while (block < last) {
     // A run of blocks of one window that are not cached.
     const std::uint64_t window_end = std::min(last, (block / kWindowBlocks + 1) * kWindowBlocks);
@@ -93,8 +94,10 @@ void CachedDevice::read_rest(ReadOp& op, std::uint64_t from) {
     }
     if (run_end > block) start_misses(op, block, run_end - block);
     read_hits_.fetch_add(hits, std::memory_order_relaxed);
+    any_hit |= hits != 0;
     block = run_end + hits;
   }
+  return any_hit;
 }
 
 // Looks `block` up; if there is a slot with data, its segment is pinned on return.
@@ -155,6 +158,8 @@ bool CachedDevice::drop_damaged(Stream& stream, const StreamIndex::Found& found)
 void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count) {
   Stream& stream = stream_of(first);
   static constexpr std::array<std::byte, kBlockSize> kZeroes{};
+  const std::uint64_t bypass_bytes = setting(Setting::sequential_bypass);
+  const bool sequential = bypass_bytes != 0 && sequential_reads_.note(first, count) > bypass_bytes / kBlockSize;
   std::vector<std::unique_ptr<Fetch>> fetches;
   std::vector<std::uint64_t> again;
   try {
@@ -179,6 +184,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
         if (fetches.empty() || fetches.back()->first + fetches.back()->count != block) {
           fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), {}}));
           fetches.back()->waiters.reserve(1);
+          fetches.back()->sequential = sequential;
         }
         ++fetches.back()->count;
       }
@@ -273,10 +279,15 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
   for (const Fetch::Waiter& waiter : waiters) waiter.op->put();
 }
 
-// Keeps what was read, as far as there is space without waiting: while the cache device has room, and what was dropped
-// only lately, in the log, the rest on probation.
+// Keeps what was read, as far as it is admitted and there is space without waiting: while the cache device has room,
+// and what was dropped or refused only lately, in the log, the rest on probation.
 void CachedDevice::fill(Fetch& fetch) {
   Stream& stream = fetch.stream;
+  if (fetch.sequential) {
+    refused_sequential_.fetch_add(fetch.count, std::memory_order_relaxed);
+    return;
+  }
+  const bool second_touch = settings_.choice<Admission>(Setting::admission) == Admission::second_touch;
   for (std::uint64_t done = 0; done < fetch.count;) {
     const std::lock_guard lock(stream.lock);
     std::array<LogEntry, kBatchBlocks> to_log;
@@ -289,6 +300,11 @@ void CachedDevice::fill(Fetch& fetch) {
       if (it == stream.fetches.end() || it->second != &fetch) continue;  // overtaken
       const bool returns = cache_.ghosts().take(device_id_, block);
       if (returns) ghost_hits_.fetch_add(1, std::memory_order_relaxed);
+      if (second_touch && !returns) {
+        cache_.ghosts().add(device_id_, block);
+        refused_first_touch_.fetch_add(1, std::memory_order_relaxed);
+        continue;
+      }
       const LogEntry entry{RecordType::clean, block, 1, fetch.buffer.data() + done * kBlockSize};
       if (returns || !cache_.full()) {
         to_log[logged++] = entry;
@@ -299,6 +315,7 @@ void CachedDevice::fill(Fetch& fetch) {
     const std::size_t kept =
         fill_log(stream, {to_log.data(), logged}) + fill_probation(stream, {to_probation.data(), tried});
     read_fills_.fetch_add(kept, std::memory_order_relaxed);
+    refused_no_space_.fetch_add(logged + tried - kept, std::memory_order_relaxed);
   }
   if (cache_.short_of_space()) cache_.kick_reclaim();
 }

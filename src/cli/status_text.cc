@@ -57,7 +57,15 @@ std::string status_text(const json& status) {
     if (!text(device, "detail").empty()) out << "  " << text(device, "detail") << "\n";
     out << "  dirty " << size(device, "dirty_bytes") << ", cached " << size(device, "cached_bytes") << ", read hits "
         << (blocks == 0 ? 0 : hits * 100 / blocks) << " % of " << blocks << " blocks, written back "
-        << size(device, "written_back_bytes") << "\n";
+        << size(device, "written_back_bytes") << "\n"
+        << "  read misses: " << number(device, "read_fills")
+        << " blocks admitted; not admitted: " << number(device, "not_admitted_first_touch") << " on first touch, "
+        << number(device, "not_admitted_sequential") << " sequential, " << number(device, "not_admitted_no_space")
+        << " without space\n"
+        << "  evicted " << size(device, "evicted_bytes")
+        << "; kept since they were read again: " << size(device, "promoted_bytes") << " from probation, "
+        << size(device, "relocated_bytes") << " from the log, " << number(device, "ghost_hits")
+        << " blocks that came back\n";
     if (number(device, "lost_bytes") != 0) out << "  LOST: " << size(device, "lost_bytes") << " of dirty data\n";
   }
   if (list(status, "cache_devs").empty()) out << "no cache device\n";

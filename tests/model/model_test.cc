@@ -100,6 +100,8 @@ class Model {
     } else if (choice < 920) {
       ASSERT_EQ(rig_.flush(), 0);
       settle();
+    } else if (choice < 930) {
+      configure();
     } else if (choice < 970) {
       rig_.step();
     } else if (choice < 985) {
@@ -130,6 +132,13 @@ class Model {
     change(range, std::vector<std::byte>(range.length));
     ASSERT_EQ(rig_.discard(range.offset, range.length), 0);
     changed(range);
+  }
+
+  void configure() {
+    Settings settings;
+    settings.set(Setting::admission, below(2));
+    settings.set(Setting::sequential_bypass, below(2) * 32 * kKiB);
+    ASSERT_TRUE(rig_.device().configure(settings).ok());
   }
 
   void read(const Range& range) {

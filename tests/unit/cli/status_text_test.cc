@@ -36,6 +36,21 @@ TEST(StatusTextTest, SaysWhatThereIsInUnitsForPeople) {
   EXPECT_EQ(text.find("no cache device"), std::string::npos);
 }
 
+TEST(StatusTextTest, SaysWhatBecameOfReadsThatMissed) {
+  json device = logic_dev();
+  device["read_fills"] = 11U;
+  device["not_admitted_first_touch"] = 12U;
+  device["not_admitted_sequential"] = 13U;
+  device["not_admitted_no_space"] = 14U;
+  device["evicted_bytes"] = 1U << 20;
+  device["promoted_bytes"] = 2U << 20;
+  device["relocated_bytes"] = 5U << 20;
+  device["ghost_hits"] = 15U;
+  expect_in(status_text(report({cache_dev()}, {device})),
+            {"11 blocks admitted", "12 on first touch", "13 sequential", "14 without space", "evicted 1 MiB",
+             "2 MiB from probation", "5 MiB from the log", "15 blocks that came back"});
+}
+
 TEST(StatusTextTest, SaysWhichPromiseIsInForce) {
   json cache = cache_dev();
   const std::string durable = status_text(report({cache}, {}));

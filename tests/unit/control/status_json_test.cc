@@ -31,9 +31,10 @@ TEST(StatusJson, HasTheAgreedShape) {
 // Every field of stats.h, in the order there; the size check below fails when one is added there and not here.
 TEST(StatusJson, CarriesEveryField) {
   const CacheDevStats cache{"/c", "u-u", "lab", 1, 2, 3, 4, "page", "flush", 5, 6, 7, 8, 9};
-  const LogicDevStats device{"n", 7,  "/b", "lab", "writeback", "failed", "why", 8,  9,  10, 11, 12, 13, 14,
-                             15,  16, 17,   18,    19,          20,       21,    22, 23, 29, 30, 24, 25, {{512, 1024}},
-                             28,  26, 27};
+  const LogicDevStats device{
+      "n", 7,  "/b", "lab", "writeback", "failed", "why", 8,  9,  10, 11, 12, 13, 14, 31, 32,
+      33,  34, 15,   16,    17,          18,       19,    20, 21, 22, 23, 29, 30, 24, 25, {{512, 1024}},
+      28,  26, 27};
   const json status = status_to_json({{cache}, {device}}, "/m");
   EXPECT_EQ(status["cache_devs"][0], (json{{"path", "/c"},
                                            {"uuid", "u-u"},
@@ -63,6 +64,10 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"read_hits", 12},
                                            {"read_misses", 13},
                                            {"read_fills", 14},
+                                           {"partial_hits", 31},
+                                           {"not_admitted_first_touch", 32},
+                                           {"not_admitted_sequential", 33},
+                                           {"not_admitted_no_space", 34},
                                            {"writes", 15},
                                            {"write_bytes", 16},
                                            {"flushes", 17},
@@ -82,7 +87,7 @@ TEST(StatusJson, CarriesEveryField) {
                                            {"clean_epoch", 27}}));
   constexpr std::size_t kText = sizeof(std::string);
   EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + 9 * sizeof(std::uint64_t)) << "a field is new in stats.h";
-  EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + 24 * sizeof(std::uint64_t) + sizeof(std::vector<ByteRange>))
+  EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + 28 * sizeof(std::uint64_t) + sizeof(std::vector<ByteRange>))
       << "a field is new in stats.h";
 }
 
