@@ -85,6 +85,7 @@ void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
                 const std::unique_ptr<Waiting> w(static_cast<Waiting*>(context));
                 if (error != 0) return w->device.finish(std::move(w->op), error);
                 w->op->part->have_base = true;
+                PCACHE_PAUSE_POINT("part.read");
                 w->device.resume(std::move(w->op));
               },
               waiting});

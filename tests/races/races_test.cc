@@ -122,6 +122,28 @@ TEST_F(Races, AMissDuringWhichItsBlockIsDiscardedReturnsAndKeepsZeroes) {
   }
 }
 
+// The base is the newest value when it is read, and an old one when the write is stored.
+TEST_F(Races, ThePartOfABlockIsNotCompletedWithWhatAWriteOvertook) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  const Bytes piece = filled(100, 9);
+  Outcome partial;
+  pauses_.stop_at("part.read");
+  TestThread writer([&] { rig.device().write(500, piece, partial.completion()); });
+  ASSERT_TRUE(pauses_.await({"part.read"}));
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  ASSERT_EQ(write_blocks(rig, 500, slots_per_segment(rig), 2), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  ASSERT_TRUE(rig.device().reclaim_front(0));
+  pauses_.go("part.read");
+  writer.join();
+  ASSERT_TRUE(partial.done);
+  EXPECT_EQ(partial.error, 0);
+  Bytes expected = blocks_of(0, 1, 2);
+  put(expected, 500, piece);
+  EXPECT_EQ(read_blocks(rig, 0, 1), expected);
+}
+
 // The write is written back and evicted while the miss is under way, so that a later reader fetches the block anew.
 TEST_F(Races, AMissThatAWriteOvertookLeavesALaterMissOfTheSameBlockAlone) {
   EngineRig rig{RigShape()};

@@ -332,6 +332,22 @@ TEST(Writeback, ACrashAfterABlockWasMarkedLostAndBeforeTheDirtyTailKeepsItLost) 
   EXPECT_EQ(backing_blocks(rig, 2, 1), blocks_of(2, 1, 2));
 }
 
+// The backing has an old value of it, and only the record says that this is not what was written.
+TEST(Writeback, ABlockThatWasMarkedLostBeforeTheDirtyTailMovedIsLostAfterAPowerCut) {
+  RigShape shape;
+  shape.granularity = Granularity::page;
+  EngineRig rig{shape};
+  fill_backing(rig, 1);
+  ASSERT_EQ(write_blocks(rig, 0, 3, 2), 0);
+  damage(rig, stored(rig, 1).cell_offset);
+  ASSERT_TRUE(rig.commit().ok());
+  ASSERT_TRUE(rig.device().writeback_step());
+  rig.power_cut([](std::size_t) { return false; });
+  EXPECT_EQ(read_error(rig, 1), EIO);
+  EXPECT_EQ(read_blocks(rig, 2, 1), blocks_of(2, 1, 2));
+  EXPECT_EQ(rig.device().stats().lost_bytes, kBlockSize);
+}
+
 // Or nothing could be written back any more, and no space would ever become free.
 TEST(Writeback, ABlockCanBeMarkedLostWhenTheCacheIsFull) {
   EngineRig rig{RigShape()};
