@@ -53,6 +53,9 @@ class DeviceManager {
   // Every setting with the value in force, in the order of their numbers. Errors: not_found.
   virtual Result<std::vector<SettingValue>> settings(const std::string& name) const = 0;
 
+  // What a logical device did since it was brought up or the last reset; `reset` begins anew. Errors: not_found.
+  virtual Result<LogicDevActivity> activity(const std::string& name, bool reset) = 0;
+
   // The exposed logical device of that name, or null.
   virtual std::shared_ptr<LogicDev> find(const std::string& name) const = 0;
   virtual std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const = 0;

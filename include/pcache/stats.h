@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,39 @@ struct CacheDevStats {
   std::uint64_t repaired_copies = 0;    // of metadata, found damaged or torn at opening and stored again
   std::uint64_t unrepaired_copies = 0;  // that could not be stored again: one copy is left
 };
+
+// How long one kind of operation, or one phase of operations, took. Durations in nanoseconds.
+struct LatencyStats {
+  struct Bucket {
+    std::uint64_t below_ns = 0;  // shorter than this, and not shorter than the bucket before
+    std::uint64_t count = 0;
+  };
+  std::string name;
+  std::uint64_t count = 0;
+  std::uint64_t sum_ns = 0;
+  std::uint64_t max_ns = 0;
+  std::vector<Bucket> buckets;  // those that are not empty, by duration
+
+  // What `part` (0 to 1) of all took at most, at most a quarter too high; 0 where there is nothing.
+  std::uint64_t percentile_ns(double part) const;
+};
+
+// What a logical device did since it was brought up, or since the last reset.
+struct LogicDevActivity {
+  std::uint64_t since_ms = 0;  // how long that is
+  LogicDevStats stats;         // counters from then on; all other fields as they are now
+  std::vector<LatencyStats> latencies;
+};
+
+// The numbers of T by name, in the order of its fields: what status and stats print.
+template <typename T>
+struct NumberField {
+  const char* name;
+  std::uint64_t T::*member;
+  bool counter;  // only grows, from opening or the last reset on
+};
+std::span<const NumberField<LogicDevStats>> logic_dev_numbers();
+std::span<const NumberField<CacheDevStats>> cache_dev_numbers();
 
 struct StatusReport {
   std::vector<CacheDevStats> cache_devs;

@@ -41,6 +41,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       serves_(backing != nullptr),
       backing_(std::move(backing)),
       probation_(cache.pool(), cache.cache_dev().geometry().slots_per_segment),
+      activity_since_ms_(cache.now_ms()),
       worker_("writeback", [this] { return background_step(); }) {
   for (std::uint32_t i = 0; i < device.record.streams; ++i) {
     streams_.push_back(std::make_unique<Stream>(cache.cache_dev(), cache.pool(), cache.slots(), device_id_, i));
@@ -173,6 +174,7 @@ void CachedDevice::set_durable_epoch(std::uint64_t epoch) {
 }
 
 void CachedDevice::flush(Completion done) {
+  const OpTimer::Begun begun(timer_, OpTimer::Op::flush, done);
   flushes_.fetch_add(1, std::memory_order_relaxed);
   if (stopped_ || failed_) return done(EIO);
   cache_.flush(*this, done);
@@ -254,6 +256,26 @@ std::uint64_t CachedDevice::index_bytes() const {
   std::uint64_t bytes = 0;
   for (const auto& stream : streams_) bytes += stream->index.bucket_bytes();
   return bytes;
+}
+
+LogicDevActivity CachedDevice::activity() const {
+  LogicDevActivity activity;
+  activity.stats = stats();
+  activity.latencies = timer_.list();
+  const std::lock_guard lock(activity_mutex_);
+  activity.since_ms = cache_.now_ms() - activity_since_ms_;
+  for (const auto& field : logic_dev_numbers()) {
+    if (field.counter) activity.stats.*field.member -= counted_before_.*field.member;
+  }
+  return activity;
+}
+
+void CachedDevice::reset_activity() {
+  const LogicDevStats now = stats();
+  timer_.reset();
+  const std::lock_guard lock(activity_mutex_);
+  counted_before_ = now;
+  activity_since_ms_ = cache_.now_ms();
 }
 
 LogicDevStats CachedDevice::stats() const {

@@ -18,6 +18,7 @@
 #include "base/worker.h"
 #include "cache/fetch.h"
 #include "cache/live_settings.h"
+#include "cache/op_timer.h"
 #include "cache/probation.h"
 #include "cache/sequential_reads.h"
 #include "cache/stream.h"
@@ -49,6 +50,9 @@ class CachedDevice final : public LogicDev {
   int seek(Seek what, std::uint64_t& offset) override;
   int drain(std::uint64_t timeout_ms) override;
   LogicDevStats stats() const override;
+  // What it did since the last reset(). Not on any operation's path.
+  LogicDevActivity activity() const;
+  void reset_activity();
 
   // --- Life cycle, called by Cache
 
@@ -333,6 +337,11 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
   std::atomic<std::uint64_t> partial_hits_{0}, refused_first_touch_{0}, refused_sequential_{0}, refused_no_space_{0};
   std::atomic<std::uint64_t> checksum_errors_{0};
+
+  OpTimer timer_;
+  mutable std::mutex activity_mutex_;
+  LogicDevStats counted_before_;     // when the activity was reset; under activity_mutex_
+  std::uint64_t activity_since_ms_;  // the same
 
   Worker worker_;  // last: it runs on all of the above
 };

@@ -13,6 +13,7 @@
 namespace pcache {
 
 void CachedDevice::discard(std::uint64_t offset, std::uint64_t length, Completion done) {
+  const OpTimer::Begun begun(timer_, OpTimer::Op::discard, done);
   if (!in_bounds(offset, length)) return done(EINVAL);
   if (stopped_ || failed_ || !serves_) return done(EIO);
   discards_.fetch_add(1, std::memory_order_relaxed);

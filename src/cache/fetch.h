@@ -39,6 +39,7 @@ struct Fetch {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
   AlignedBuffer buffer;
+  std::uint64_t began_ns = 0;  // when the backing was asked; 0: not yet
 
   struct Waiter {
     ReadOp* op = nullptr;

@@ -30,6 +30,7 @@ void ReadOp::put() {
 }
 
 void CachedDevice::read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) {
+  const OpTimer::Begun begun(timer_, OpTimer::Op::read, done);
   reads_.fetch_add(1, std::memory_order_relaxed);
   read_bytes_.fetch_add(buffer.size(), std::memory_order_relaxed);
   start_read(offset, buffer, done);
@@ -121,6 +122,7 @@ CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t blo
     if (found.slot == kNoSlot) return Lookup::miss;
     if (found.key.type == SlotType::lost) return Lookup::error;
     PCACHE_PAUSE_POINT("read.pinned");
+    OpTimer::mark(OpTimer::Phase::index);
     bool intact;
     if (out.size() == kBlockSize) {
       intact = read_cell(found.slot, found.value, out.data());
@@ -130,6 +132,7 @@ CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t blo
       if (intact) std::memcpy(out.data(), whole.data() + skip, out.size());
     }
     cache_.pool().unpin(found.slot / cache_.cache_dev().geometry().slots_per_segment);
+    OpTimer::mark(OpTimer::Phase::pmem);
     if (intact) {
       cache_.slots().count_read(found.slot);
       return Lookup::hit;
@@ -182,7 +185,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
         read_misses_.fetch_add(1, std::memory_order_relaxed);
       } else {
         if (fetches.empty() || fetches.back()->first + fetches.back()->count != block) {
-          fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), {}}));
+          fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), 0, {}}));
           fetches.back()->waiters.reserve(1);
           fetches.back()->sequential = sequential;
         }
@@ -213,6 +216,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
     const std::uint64_t length = std::min(fetch->count * kBlockSize, size_bytes_ - begin);
     std::memset(fetch->buffer.data() + length, 0, fetch->buffer.size() - length);
     Fetch* const raw = fetch.release();
+    raw->began_ns = OpTimer::now();
     backing_->read(begin, {raw->buffer.data(), length},
                    {[](void* context, int error) {
                       auto* f = static_cast<Fetch*>(context);
@@ -246,6 +250,7 @@ void CachedDevice::read_block(ReadOp& op, std::uint64_t block) {
 // turn the block has to be written, written back, flushed and evicted during one read of the backing.
 void CachedDevice::fetched(Fetch& fetch, int error) {
   PCACHE_PAUSE_POINT("fetch.arrived");
+  if (fetch.began_ns != 0) timer_.add(OpTimer::Phase::backing_read, OpTimer::now() - fetch.began_ns);
   if (error == 0) fill(fetch);
   PCACHE_PAUSE_POINT("fetch.filled");
   std::vector<Fetch::Waiter> waiters;

@@ -18,9 +18,10 @@ struct WriteOp {
   std::uint64_t end = 0;
   bool discard = false;  // whole blocks become zero records
   Completion done;
-  bool counted = false;       // in the statistics
-  bool waited = false;        // its turn came in the queue for space
-  std::uint32_t skipped = 0;  // slots whose cells took nothing, since it got on last
+  bool counted = false;                // in the statistics
+  std::uint64_t waiting_since_ns = 0;  // for space; 0: it does not
+  bool waited = false;                 // its turn came in the queue for space
+  std::uint32_t skipped = 0;           // slots whose cells took nothing, since it got on last
 
   // A part of a block whose rest had to be read from the backing.
   struct Part {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "base/check.h"
@@ -16,6 +17,7 @@
 namespace pcache {
 
 void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, Completion done) {
+  const OpTimer::Begun begun(timer_, OpTimer::Op::write, done);
   if (!in_bounds(offset, data.size())) return done(EINVAL);
   if (stopped_ || failed_ || !serves_) return done(EIO);
   WriteOp op;
@@ -45,6 +47,9 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
 }
 
 void CachedDevice::resume(std::unique_ptr<WriteOp> op) {
+  if (op->waiting_since_ns != 0) {
+    timer_.add(OpTimer::Phase::space, OpTimer::now() - std::exchange(op->waiting_since_ns, 0));
+  }
   const Progress progress = stopped_ || failed_ ? Progress::failed : advance(*op);
   if (progress == Progress::no_space || progress == Progress::needs_block) return suspend(std::move(op), progress);
   finish(std::move(op), progress == Progress::done ? 0 : EIO);
@@ -68,6 +73,7 @@ void CachedDevice::forget_part(const WriteOp& op) {
 void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
   if (why == Progress::no_space) {
     space_waits_.fetch_add(1, std::memory_order_relaxed);
+    op->waiting_since_ns = OpTimer::now();
     const bool first = op->waited;
     return cache_.wait_for_space(*this, std::move(op), first);
   }
@@ -123,6 +129,7 @@ CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t blo
 
   const std::lock_guard lock(stream.lock);
   if (const Progress progress = reserve(stream, op); progress != Progress::done) return progress;
+  OpTimer::mark(OpTimer::Phase::index);
   count = std::min<std::uint64_t>(count, stream.log.room());
   absl::InlinedVector<LogEntry, kBatchBlocks> entries;
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -134,14 +141,17 @@ CachedDevice::Progress CachedDevice::write_blocks(WriteOp& op, std::uint64_t blo
     count = staged;
     entries.resize(count);
   }
+  OpTimer::mark(OpTimer::Phase::pmem);
   for (std::uint64_t i = 0; i < count; ++i) stream.index.prefetch_slot(block + i);
   const std::uint64_t epoch = enter_epoch(stream);
   PCACHE_PAUSE_POINT("write.entered");
   bump(stream.stored_slots, count);
   const auto lsn = stream.log.commit({entries.data(), count}, epoch, cache_.ack_persist());
   if (!lsn) return Progress::failed;
+  OpTimer::mark(OpTimer::Phase::pmem);
   PCACHE_PAUSE_POINT("write.stored");
   for (std::uint64_t i = 0; i < count; ++i) publish(stream, *lsn + i, entries[i], true);
+  OpTimer::mark(OpTimer::Phase::index);
   count_written(stream, op, count * kBlockSize);
   op.skipped = 0;
   op.offset += count * kBlockSize;

@@ -162,8 +162,10 @@ Status CachedDevice::write_epoch(const EpochContent& content) {
   if (Status status = write_blocks_back(content); !status.ok()) return status;
   IoGroup flush;
   PCACHE_PAUSE_POINT("writeback.written");
+  const std::uint64_t began = OpTimer::now();
   backing_->flush(flush.start());
   const int error = flush.wait();
+  timer_.add(OpTimer::Phase::backing_flush, OpTimer::now() - began);
   if (error == 0) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
   flush_error_ = true;
@@ -211,13 +213,14 @@ Status CachedDevice::write_blocks_back(const EpochContent& content) {
     std::vector<Run*>* idle = nullptr;
     Completion counted;
     AlignedBuffer* buffer = nullptr;
+    std::uint64_t began_ns = 0;
   };
   std::mutex mutex;
   std::condition_variable freed;
   std::vector<Run*> idle;
   std::vector<Run> runs(staging_.size());
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    runs[i] = {this, &mutex, &freed, &idle, {}, &staging_[i]};
+    runs[i] = {this, &mutex, &freed, &idle, {}, &staging_[i], 0};
     idle.push_back(&runs[i]);
   }
   IoGroup group;
@@ -250,12 +253,14 @@ Status CachedDevice::write_blocks_back(const EpochContent& content) {
       idle.push_back(run);
     } else {
       run->counted = group.start();
+      run->began_ns = OpTimer::now();
       const iovec part{run->buffer->data(), length};
       written_back_bytes_.fetch_add(length, std::memory_order_relaxed);
       backing_->write(first * kBlockSize, {&part, 1},
                       {[](void* context, int error) {
                          auto* r = static_cast<Run*>(context);
                          const Completion counted = r->counted;
+                         r->device->timer_.add(OpTimer::Phase::backing_write, OpTimer::now() - r->began_ns);
                          {
                            const std::lock_guard lock(*r->mutex);
                            r->idle->push_back(r);

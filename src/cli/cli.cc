@@ -10,6 +10,7 @@
 #include "cli/mount_options.h"
 #include "cli/output.h"
 #include "cli/settings_args.h"
+#include "cli/stats_text.h"
 #include "cli/status_text.h"
 #include "cli/umount.h"
 #include "control/version.h"
@@ -161,6 +162,16 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
 
   get->add_flag("--json", as_json, "As a JSON object");
 
+  bool histograms = false;
+  bool reset_stats = false;
+  CLI::App* stats = app.add_subcommand("stats",
+                                       "Show what a logical device did since it was brought up or the last reset, and "
+                                       "how long that took\n\nExample: pcachefs stats db --hist");
+  stats->add_option("NAME", name, "The logical device")->required();
+  stats->add_flag("--hist", histograms, "Show how many operations took how long");
+  stats->add_flag("--reset", reset_stats, "Begin anew, after printing");
+  stats->add_flag("--json", as_json, "As a JSON object");
+
   CLI::App* flush = app.add_subcommand(
       "flush", "Write everything back; returns when the backing alone holds it\n\nExample: pcachefs flush db");
   flush->add_option("NAME", name, "The logical device")->required();
@@ -244,6 +255,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (!reply) return report(reply.status());
     if (!key.empty()) keep_setting(*reply, key);
     return print(as_json ? reply->dump(2) + "\n" : settings_text(*reply));
+  }
+  if (stats->parsed()) {
+    const auto reply = ask(mount, reset_stats ? "stats-reset" : "stats", {{"name", name}});
+    if (!reply) return report(reply.status());
+    return print(as_json ? reply->dump(2) + "\n" : stats_text(*reply, histograms));
   }
   if (remove->parsed()) return report(ask_to(mount, "remove", {{"name", name}}));
   if (flush->parsed()) return report(ask_to(mount, "flush", {{"name", name}}));

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <sstream>
 
+#include "cli/json_fields.h"
 #include "pcache/settings.h"
 
 namespace pcache {
@@ -39,23 +40,15 @@ Result<json> settings_json(const std::vector<std::string>& assignments) {
 
 void keep_setting(json& reply, const std::string& key) {
   json kept = json::array();
-  if (const auto list = reply.find("settings"); list != reply.end() && list->is_array()) {
-    for (const json& setting : *list) {
-      if (setting.is_object() && setting.value("name", json()) == key) kept.push_back(setting);
-    }
+  for (const json& setting : list(reply, "settings")) {
+    if (text(setting, "name") == key) kept.push_back(setting);
   }
   reply["settings"] = std::move(kept);
 }
 
 std::string settings_text(const json& reply) {
-  const auto text = [](const json& object, const char* key) {
-    const auto it = object.find(key);
-    return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
-  };
   std::string out;
-  const auto list = reply.find("settings");
-  if (list == reply.end() || !list->is_array()) return out;
-  for (const json& setting : *list) {
+  for (const json& setting : list(reply, "settings")) {
     char line[160];
     std::snprintf(line, sizeof line, "%-20s %-14s %s\n", text(setting, "name").c_str(), text(setting, "value").c_str(),
                   text(setting, "origin").c_str());

@@ -3,25 +3,13 @@
 #include <sstream>
 
 #include "base/size_text.h"
+#include "cli/json_fields.h"
 
 namespace pcache {
 namespace {
 
 using nlohmann::json;
 
-// What a daemon of another version does not say, or says otherwise, is left out.
-std::string text(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
-std::uint64_t number(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_number_unsigned() ? it->get<std::uint64_t>() : 0;
-}
-json list(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_array() ? *it : json::array();
-}
 std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
 std::string promise(const std::string& ack) {

@@ -95,6 +95,14 @@ Result<json> get(const CommandContext& context, const json& args) {
   return json{{"name", *name}, {"settings", std::move(list)}};
 }
 
+Result<json> stats(const CommandContext& context, const json& args, bool reset) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  const auto activity = context.manager.activity(*name, reset);
+  if (!activity) return activity.status();
+  return activity_to_json(*activity);
+}
+
 Result<json> status(const CommandContext& context, const json& args) {
   StatusReport report = context.manager.status();
   if (args.contains("name")) {
@@ -120,9 +128,18 @@ Result<json> umount(const CommandContext& context, const json&) {
 
 const std::vector<Command>& table() {
   static const std::vector<Command> commands = {
-      {"ping", false, false, ping},    {"version", false, false, version}, {"status", false, false, status},
-      {"add", true, true, add},        {"remove", true, true, remove},     {"flush", true, true, flush},
-      {"umount", true, false, umount}, {"set", true, true, set},           {"get", false, false, get},
+      {"ping", false, false, ping},
+      {"version", false, false, version},
+      {"status", false, false, status},
+      {"add", true, true, add},
+      {"remove", true, true, remove},
+      {"flush", true, true, flush},
+      {"umount", true, false, umount},
+      {"set", true, true, set},
+      {"stats", false, false, [](const auto& context, const json& args) { return stats(context, args, false); }},
+      {"stats-reset", true, false, [](const auto& context, const json& args) { return stats(context, args, true); }},
+
+      {"get", false, false, get},
   };
   return commands;
 }

@@ -1,4 +1,4 @@
-// The status report as JSON.
+// Status and statistics as JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -10,5 +10,8 @@ namespace pcache {
 
 // What `pcachefs status --json` prints; fields as in pcache/stats.h, sizes as numbers of bytes.
 nlohmann::json status_to_json(const StatusReport& report, const std::string& mount_point);
+
+// What `pcachefs stats --json` prints; latencies in nanoseconds.
+nlohmann::json activity_to_json(const LogicDevActivity& activity);
 
 }  // namespace pcache

@@ -247,6 +247,14 @@ Result<std::vector<SettingValue>> DeviceManagerImpl::settings(const std::string&
   return entry->device->settings();
 }
 
+Result<LogicDevActivity> DeviceManagerImpl::activity(const std::string& name, bool reset) {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  LogicDevActivity activity = entry->device->activity();
+  if (reset) entry->device->reset_activity();
+  return activity;
+}
+
 Status DeviceManagerImpl::remove(const std::string& name) {
   return no_throw("cannot remove logical device " + name, [&] { return remove_checked(name); });
 }

@@ -22,6 +22,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Status flush(const std::string& name) override;
   Status set(const std::string& name, const Settings& changes) override;
   Result<std::vector<SettingValue>> settings(const std::string& name) const override;
+  Result<LogicDevActivity> activity(const std::string& name, bool reset) override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;

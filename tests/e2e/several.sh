@@ -53,6 +53,16 @@ expect_exit 3 p get nosuch
 expect_exit 2 p add e "$T/data.a" --cache cache-one -o full_max_wait=soon
 [ "$(of b full_max_wait)" = "3000 stored" ] || fail "$(p get b)"
 
+say "statistics, and beginning anew"
+[ "$(p stats b --json | jq '.logic_dev.write_bytes')" -eq $((10 << 20)) ] || fail "$(p stats b)"
+[ "$(p stats b --reset --json | jq '.logic_dev.write_bytes')" -eq $((10 << 20)) ] || fail "$(p stats b)"
+[ "$(p stats b --json | jq '.logic_dev.write_bytes')" -eq 0 ] || fail "$(p stats b)"
+[ "$(stat_of b write_bytes)" -eq $((10 << 20)) ] || fail "status was reset too: $(p status b)"
+dd if="$T/data.b" of="$MNT/b" bs=4k count=256 conv=notrunc status=none
+p stats b --hist >"$T/out"
+grep -qE '^ +write +[1-9]' "$T/out" && grep -qE 'below .* #+$' "$T/out" || fail "no write was measured: $(cat "$T/out")"
+expect_exit 3 p stats nosuch
+
 say "both, in the other order"
 p umount "$MNT"
 p mount "$MNT" --cache "$SHM/two" --cache "$SHM/one" -o dirty_max_age=60000

@@ -35,6 +35,9 @@ class EchoManager final : public DeviceManager {
   Result<std::vector<SettingValue>> settings(const std::string& name) const override {
     return Status(Errc::not_found, "there is no logical device " + name);
   }
+  Result<LogicDevActivity> activity(const std::string& name, bool) override {
+    return Status(Errc::not_found, "there is no logical device " + name);
+  }
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

@@ -84,6 +84,7 @@ class OneDevice final : public DeviceManager {
   Status set(const std::string&, const Settings&) override { return Status(); }
   Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
   Status remove(const std::string&) override { return Status(); }
+  Result<LogicDevActivity> activity(const std::string&, bool) override { return LogicDevActivity(); }
   std::shared_ptr<LogicDev> find(const std::string& name) const override {
     return name == device->name() ? device : nullptr;
   }

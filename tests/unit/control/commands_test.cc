@@ -38,6 +38,8 @@ TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
                          {"flush", true, true},
                          {"set", true, true},
                          {"get", false, false},
+                         {"stats", false, false},
+                         {"stats-reset", true, false},
                          {"umount", true, false}}) {
     const Command* command = find_command(row.name);
     ASSERT_NE(command, nullptr) << row.name;
@@ -85,6 +87,22 @@ TEST_F(CommandsTest, SettingsGoThereAndBackAsText) {
   EXPECT_EQ(reply->at("settings"), expected);
   manager_.outcome(Status(Errc::not_found, "no"));
   EXPECT_EQ(run("get", {{"name", "d"}}).status().code(), Errc::not_found);
+}
+
+TEST_F(CommandsTest, StatsHaveCountersAndLatencies) {
+  const auto reply = run("stats", {{"name", "d"}});
+  ASSERT_TRUE(reply.ok());
+  EXPECT_EQ(reply->at("since_ms"), 5000);
+  EXPECT_EQ(reply->at("logic_dev").at("writes"), 3);
+  const json expected = {
+      {"name", "write"}, {"count", 4},
+      {"mean_ns", 250},  {"p50_ns", 128},
+      {"p99_ns", 700},   {"p999_ns", 700},
+      {"max_ns", 700},   {"buckets", {{{"below_ns", 128}, {"count", 3}}, {{"below_ns", 1024}, {"count", 1}}}}};
+  EXPECT_EQ(reply->at("latencies").at(0), expected);
+  ASSERT_TRUE(run("stats-reset", {{"name", "d"}}).ok());
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"activity d", "activity d reset"}));
+  EXPECT_EQ(run("stats").status().code(), Errc::invalid);
 }
 
 TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {

@@ -48,6 +48,17 @@ class FakeManager final : public DeviceManager {
     if (!outcome_.ok()) return outcome_.with_prefix(name);
     return std::vector<SettingValue>{{Setting::dirty_high, kPercent | 30, SettingOrigin::stored}};
   }
+  Result<LogicDevActivity> activity(const std::string& name, bool reset) override {
+    const std::lock_guard lock(mutex_);
+    calls_.push_back("activity " + name + (reset ? " reset" : ""));
+    if (!outcome_.ok()) return outcome_;
+    LogicDevActivity activity;
+    activity.since_ms = 5000;
+    activity.stats.name = name;
+    activity.stats.writes = 3;
+    activity.latencies.push_back({"write", 4, 1000, 700, {{128, 3}, {1024, 1}}});
+    return activity;
+  }
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

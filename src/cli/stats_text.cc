@@ -1,0 +1,71 @@
+#include "cli/stats_text.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "cli/json_fields.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+// "850 ns", "1.25 us", "13.0 ms", "2.10 s".
+std::string duration(std::uint64_t nanoseconds) {
+  constexpr const char* kUnits[] = {"ns", "us", "ms", "s"};
+  if (nanoseconds < 1000) return std::to_string(nanoseconds) + " ns";
+  double value = static_cast<double>(nanoseconds);
+  std::size_t unit = 0;
+  for (; value >= 1000 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f %s", value < 10 ? 2 : 1, value, kUnits[unit]);
+  return text;
+}
+
+std::string line(const char* format, auto... values) {
+  char text[200];
+  std::snprintf(text, sizeof text, format, values...);
+  return text;
+}
+
+std::string histogram(const json& latency) {
+  constexpr std::uint64_t kWidth = 40;
+  const json buckets = list(latency, "buckets");
+  std::uint64_t most = 1;
+  for (const json& bucket : buckets) most = std::max(most, number(bucket, "count"));
+  std::string out;
+  for (const json& bucket : buckets) {
+    const std::uint64_t count = number(bucket, "count");
+    const auto bar = static_cast<std::size_t>(static_cast<double>(count) / static_cast<double>(most) * kWidth);
+    out += line("    below %-10s %12llu  ", duration(number(bucket, "below_ns")).c_str(),
+                static_cast<unsigned long long>(count)) +
+           std::string(bar, '#') + "\n";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string stats_text(const json& stats, bool histograms) {
+  const auto device = stats.find("logic_dev");
+  std::string out;
+  if (device == stats.end() || !device->is_object()) return out;
+  out += "logical device " + text(*device, "name") + ", " +
+         line("%.1f", static_cast<double>(number(stats, "since_ms")) / 1000) + " s\n";
+  for (const auto& [key, value] : device->items()) {
+    if (!value.is_number_unsigned()) continue;
+    out += line("  %-24s %llu\n", key.c_str(), static_cast<unsigned long long>(value.get<std::uint64_t>()));
+  }
+  out += line("  %-14s %12s %10s %10s %10s %10s %10s\n", "", "measured", "mean", "p50", "p99", "p99.9", "max");
+  for (const json& latency : list(stats, "latencies")) {
+    if (number(latency, "count") == 0) continue;
+    const auto of = [&](const char* key) { return duration(number(latency, key)); };
+    out += line("  %-14s %12llu %10s %10s %10s %10s %10s\n", text(latency, "name").c_str(),
+                static_cast<unsigned long long>(number(latency, "count")), of("mean_ns").c_str(), of("p50_ns").c_str(),
+                of("p99_ns").c_str(), of("p999_ns").c_str(), of("max_ns").c_str());
+    if (histograms) out += histogram(latency);
+  }
+  return out;
+}
+
+}  // namespace pcache
