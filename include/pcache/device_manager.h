@@ -41,9 +41,31 @@ class DeviceManager {
   // no_space (the cache device has no room for another), failed.
   virtual Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) = 0;
 
-  // Writes everything back, then forgets the logical device. Refused without losing anything when the backing cannot
-  // take the data: failed, or dirty when it has no backing attached. Errors: not_found.
-  virtual Status remove(const std::string& name) = 0;
+  // Forgets the logical device, after everything was written back. Refused without losing anything, the logical device
+  // goes on, when the backing cannot take the data: failed, dirty when it has no backing attached, integrity when data
+  // is lost. Errors: not_found.
+  //   keep:    it is not exposed any more, but nothing of it is forgotten: state "parked", also after a restart, until
+  //            the same backing is added again under the same name. Everything acknowledged is durable on return.
+  //   discard: nothing is written back, and nothing is refused.
+  virtual Status remove(const std::string& name, DirtyData dirty = DirtyData::write_back) = 0;
+
+  // Begins to write back everything that was acknowledged before the call, which then goes on by itself. Returns the
+  // number to await it by. Errors: as flush().
+  virtual Result<std::uint64_t> begin_drain(const std::string& name) = 0;
+  struct Progress {
+    bool done = false;
+    std::uint64_t left_bytes = 0;  // dirty now
+  };
+  // Waits for it for `timeout_ms` at most, not 0. Errors: as flush().
+  virtual Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t timeout_ms) = 0;
+
+  // Begin to switch to passthrough, giving back what the logical device has in the cache device, and from there to the
+  // mode that it was in; both go on by themselves. Errors: not_found, failed, integrity (data is lost).
+  virtual Status detach(const std::string& name) = 0;
+  virtual Status attach(const std::string& name) = 0;
+  // Waits for detach(), attach() or another mode given to set() for `timeout_ms` at most. Errors: not_found, failed
+  // (the mode stays as it was).
+  virtual Result<Progress> await_switch(const std::string& name, std::uint64_t timeout_ms) = 0;
 
   // Writes everything back. Errors: not_found, failed, dirty (no backing attached).
   virtual Status flush(const std::string& name) = 0;

@@ -152,7 +152,7 @@ struct DumpedRecord {
   bool valid = false;        // false: damaged or torn; the fields are what the bytes say
   std::uint64_t lsn = 0;
   std::uint64_t generation = 0;
-  std::string type;  // "write", "clean", "zero", "lost", "filler", "unknown"
+  std::string type;  // "write", "clean", "zero", "lost", "filler", "gone", "void", "unknown"
   std::uint64_t block = 0;
   std::uint64_t count = 0;
   std::uint64_t epoch = 0;

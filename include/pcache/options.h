@@ -42,6 +42,13 @@ struct CacheOptions {
 // Errors: invalid, naming the option that is out of its range and the range.
 Status check_cache_options(const CacheOptions& options);
 
+// What becomes of data that is only in the cache when a logical device is removed.
+enum class DirtyData {
+  write_back,  // the backing gets it first
+  keep,        // it stays in the cache device, and so does the record of the logical device
+  discard,     // it is thrown away
+};
+
 struct AddOptions {
   // Label of the cache device; may be empty when there is only one.
   std::string cache_label;

@@ -13,11 +13,13 @@ namespace pcache {
 struct LogicDevStats {
   std::string name;
   std::uint64_t size_bytes = 0;
-  std::string backing;    // path
-  std::string cache_dev;  // label
-  std::string mode;       // "writeback"
+  std::string backing;       // path
+  std::string cache_dev;     // label
+  std::string mode;          // in force: "writeback", "writethrough", "writearound", "writeonly", "passthrough"
+  std::string pending_mode;  // the mode that is being switched to, or empty
+  bool detached = false;     // passthrough until it is attached again
   // "running"; "failed" (answers EIO: its log is damaged where dirty data was); "no_backing" (the backing is missing,
-  // of another identity or size, or cannot be opened: not exposed)
+  // of another identity or size, or cannot be opened: not exposed); "parked" (removed, with its data kept: not exposed)
   std::string state;
   std::string detail;              // why, when the state is not "running"; else what goes wrong now, or empty
   std::uint64_t dirty_bytes = 0;   // only in the cache so far
@@ -29,10 +31,12 @@ struct LogicDevStats {
   std::uint64_t read_fills = 0;    // 4 KiB blocks admitted after a miss
   std::uint64_t partial_hits = 0;  // requests of which a part was served from the cache
   // 4 KiB blocks that were not admitted after a miss: with admission=second_touch, where they had not been read before;
-  // since they were part of a sequential read; since there was no space that is free without waiting
+  // since they were part of a sequential read; since there was no space that is free without waiting; since the mode
+  // keeps no reads, or they were being written at the same time
   std::uint64_t not_admitted_first_touch = 0;
   std::uint64_t not_admitted_sequential = 0;
   std::uint64_t not_admitted_no_space = 0;
+  std::uint64_t not_admitted_mode = 0;
   std::uint64_t writes = 0;  // requests
   std::uint64_t write_bytes = 0;
   std::uint64_t flushes = 0;
@@ -48,6 +52,7 @@ struct LogicDevStats {
   std::uint64_t lost_bytes = 0;        // dirty data that is unreadable; reads of it give EIO
   std::vector<ByteRange> lost_ranges;  // where, in order; not all of it when there is much (64 blocks a stream)
   std::uint64_t bad_cells = 0;         // places on the cache device that took no data and were left out, since opening
+  std::uint64_t bypassed_bytes = 0;    // written to the backing and not kept, because of the mode
   std::uint64_t epoch = 0;             // the open epoch
   std::uint64_t clean_epoch = 0;       // the last one that the backing holds completely
 };

@@ -95,10 +95,16 @@ Result<std::shared_ptr<CachedDevice>> Cache::attach(const CacheDev::Device& devi
   auto attached = std::make_shared<CachedDevice>(*this, device, std::move(backing));
   std::vector<SegmentPool::InUse> segments = pool_.in_use();
   std::erase_if(segments, [&](const auto& s) { return s.entry.device_id != device.record.device_id; });
+  if (attached->mode() == Mode::passthrough && !cache_dev_->read_only()) {
+    for (const auto& segment : segments) {
+      if (Status status = pool_.release(segment.id); !status.ok()) return status;
+    }
+  }
   if (Status status = attached->replay(std::move(segments)); !status.ok()) return status;
   if (!cache_dev_->read_only()) {
     if (Status status = attached->settle(); !status.ok()) return status;
   }
+  attached->open_gate();
   const std::lock_guard lock(devices_mutex_);
   devices_.reserve(devices_.size() + 1);
   if (started_) attached->start();  // what can fail comes before what others see
@@ -156,6 +162,37 @@ Status Cache::remove(const std::shared_ptr<CachedDevice>& device) {
   std::erase(devices_, device);
   reserve_.fetch_sub(device->stream_count(), std::memory_order_relaxed);
   return status;
+}
+
+Status Cache::park(const std::shared_ptr<CachedDevice>& device) {
+  if (Status status = commit({device.get()}); !status.ok()) return status;
+  if (Status status = cache_dev_->set_parked(device->place(), true); !status.ok()) return status;
+  device->set_parked();
+  device->stop();
+  const std::lock_guard reclaim(reclaim_mutex_);  // it appends too
+  if (page_media_) {
+    if (Status status = cache_dev_->space().persist(0, cache_dev_->space().size()); !status.ok()) return status;
+  }
+  return device->mark_closed();
+}
+
+Result<std::shared_ptr<CachedDevice>> Cache::unpark(const std::shared_ptr<CachedDevice>& parked,
+                                                    std::unique_ptr<BackingDev> backing) {
+  const auto held = cache_dev_->devices();
+  const auto found =
+      std::find_if(held.begin(), held.end(), [&](const auto& device) { return device.place == parked->place(); });
+  if (found == held.end()) return Status(Errc::not_found, "there is no logical device " + parked->name());
+  if (Status status = cache_dev_->set_parked(parked->place(), false); !status.ok()) return status;
+  CacheDev::Device device = *found;
+  set_flag(device.record, DeviceRecord::kParked, false);
+  {
+    const std::lock_guard reclaim(reclaim_mutex_);
+    parked->forget_slots();
+    const std::lock_guard lock(devices_mutex_);
+    std::erase(devices_, parked);
+    reserve_.fetch_sub(parked->stream_count(), std::memory_order_relaxed);
+  }
+  return attach(device, std::move(backing));
 }
 
 void Cache::start() {
@@ -226,16 +263,26 @@ std::optional<Cache::Waiting> Cache::next_waiting(Wanted wanted) {
 }
 
 void Cache::fail_waiting(const CachedDevice* device) {
-  const auto is_its = [device](const Waiting& waiting) { return waiting.device == device; };
+  for_each_waiting(*device, [](Waiting& failed) { failed.device->finish(std::move(failed.op), EIO); });
+}
+
+void Cache::resume_waiting(const CachedDevice& device) {
+  for_each_waiting(device, [](Waiting& next) { next.device->resume(std::move(next.op)); });
+}
+
+// Takes out of the queue what `device` has there now, one by one.
+template <typename Use>
+void Cache::for_each_waiting(const CachedDevice& device, Use use) {
+  const auto is_its = [&device](const Waiting& waiting) { return waiting.device == &device; };
   std::ptrdiff_t left = 0;
   {
     const std::lock_guard lock(waiting_mutex_);
     left = std::count_if(queue_.begin(), queue_.end(), is_its);
   }
   for (; left > 0; --left) {
-    std::optional<Waiting> failed = next_waiting(is_its);
-    if (!failed) return;
-    failed->device->finish(std::move(failed->op), EIO);
+    std::optional<Waiting> next = next_waiting(is_its);
+    if (!next) return;
+    use(*next);
   }
 }
 

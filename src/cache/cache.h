@@ -47,6 +47,13 @@ class Cache {
   // first; segments of a device that is not recorded are freed when the cache device is opened.
   Status remove(const std::shared_ptr<CachedDevice>& device);
 
+  // Stops a logical device and keeps it for later, with all that was acknowledged. Persist order: everything stored,
+  // the record that says so, that its log is closed.
+  Status park(const std::shared_ptr<CachedDevice>& device);
+  // Brings a parked one up again with its backing, whose identity the caller has checked, in place of `parked`.
+  Result<std::shared_ptr<CachedDevice>> unpark(const std::shared_ptr<CachedDevice>& parked,
+                                               std::unique_ptr<BackingDev> backing);
+
   // Starts background work for the devices attached so far and later.
   void start();
 
@@ -90,6 +97,10 @@ class Cache {
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
   // Ends the writes of `device` that wait for space.
   void fail_waiting(const CachedDevice* device);
+  // Lets those of `device` go on that wait for space, whether there is some or not.
+  void resume_waiting(const CachedDevice& device);
+  // While it is held no segment is reclaimed.
+  std::unique_lock<std::mutex> pause_reclaim() { return std::unique_lock(reclaim_mutex_); }
   void kick_reclaim() { reclaim_.kick(); }
   // Completes when `device`'s acknowledged writes survive power loss.
   void flush(CachedDevice& device, Completion done);
@@ -112,6 +123,8 @@ class Cache {
   bool wake_writer(Wanted wanted);
   template <typename Wanted>
   std::optional<Waiting> next_waiting(Wanted wanted);
+  template <typename Use>
+  void for_each_waiting(const CachedDevice& device, Use use);
   void fail_hopeless_writers();
   bool sync_step();
   bool prefault_step();

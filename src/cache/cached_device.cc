@@ -6,6 +6,7 @@
 #include "base/crc32c.h"
 #include "base/pause_point.h"
 #include "cache/cache.h"
+#include "cache/io_group.h"
 
 namespace pcache {
 namespace {
@@ -46,7 +47,11 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
   for (std::uint32_t i = 0; i < device.record.streams; ++i) {
     streams_.push_back(std::make_unique<Stream>(cache.cache_dev(), cache.pool(), cache.slots(), device_id_, i));
   }
+  mode_choice_ = {settings_.choice<Mode>(Setting::mode), is_detached(device.record)};
+  mode_ = mode_choice_.in_force();
+  parked_ = is_parked(device.record);
   holes_.resize(streams_.size());
+  voids_.resize(streams_.size());
   if (serves_) {
     for (std::size_t i = 0; i < kStagingBuffers; ++i) staging_.emplace_back(kStagingBytes);
   }
@@ -63,6 +68,13 @@ void CachedDevice::stop() {
   PCACHE_PAUSE_POINT("stop.begun");
   worker_.stop();
   cache_.fail_waiting(this);
+  gate_.set(DirectGate::State::shut);
+  while (std::unique_ptr<WriteOp> op = gate_.take_waiting()) finish(std::move(op), EIO);
+  {
+    const std::lock_guard lock(acks_mutex_);
+    late_acks_ = false;
+  }
+  release_acks(~std::uint64_t{0});
   {
     const std::lock_guard lock(progress_mutex_);
     progress_.notify_all();
@@ -78,6 +90,11 @@ void CachedDevice::stop() {
   }
   // Here and not by whoever drops the last reference: that may be a completion on the backing's own thread.
   const std::lock_guard step(writeback_mutex_);
+  if (backing_ && !failed_ && is_direct(mode())) {
+    IoGroup flush;
+    backing_->flush(flush.start());
+    closes_ = flush.wait() == 0 && !unflushed_is_void_;
+  }
   backing_.reset();
 }
 
@@ -125,13 +142,21 @@ void CachedDevice::make_room_for_epochs() {
   epoch_room_ = room;
 }
 
-// Persist order: the record on the medium, before anything goes by it.
+// Persist order: the record on the medium, before anything goes by it. The mode comes last, and in its own time.
 Status CachedDevice::configure(const Settings& changes) {
-  const std::lock_guard lock(settings_mutex_);
-  const auto changed = settings_.changed(changes);
-  if (!changed) return changed.status();
-  if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
-  settings_.set_stored(*changed, changes);
+  Settings at_once = changes;
+  at_once.unset(Setting::mode);
+  if (!at_once.empty()) {
+    const std::lock_guard lock(settings_mutex_);
+    const auto changed = settings_.changed(at_once);
+    if (!changed) return changed.status();
+    if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
+    settings_.set_stored(*changed, at_once);
+  }
+  if (changes.has(Setting::mode)) {
+    const ModeChoice to{static_cast<Mode>(changes.get(Setting::mode)), mode_choice().detached};
+    if (Status status = begin_switch(to); !status.ok()) return status;
+  }
   kick();
   cache_.kick_reclaim();
   return Status();
@@ -177,6 +202,8 @@ void CachedDevice::flush(Completion done) {
   const OpTimer::Begun begun(timer_, OpTimer::Op::flush, done);
   flushes_.fetch_add(1, std::memory_order_relaxed);
   if (stopped_ || failed_) return done(EIO);
+  // While a switch holds operations, all that was acknowledged is in the log, or on the backing.
+  if (is_direct(mode())) return flush_backing(done);
   cache_.flush(*this, done);
 }
 
@@ -203,26 +230,49 @@ void CachedDevice::expect(Access access, std::span<const std::uint64_t> offsets)
 }
 
 int CachedDevice::drain(std::uint64_t timeout_ms) {
-  if (!serves_ || failed_ || stopped_) return dirty_bytes() == 0 && !failed_ && !stopped_ ? 0 : EIO;
-  if (!cache_.commit({this}).ok()) return EIO;
+  const std::optional<std::uint64_t> target = begin_drain();
+  if (!target) return EIO;
+  return await_drain(*target, timeout_ms);
+}
+
+std::optional<std::uint64_t> CachedDevice::begin_drain() {
+  if (failed_ || stopped_) return std::nullopt;
+  if (!serves_) return dirty_bytes() == 0 ? std::optional(clean_epoch_.load()) : std::nullopt;
+  if (!cache_.commit({this}).ok()) return std::nullopt;
+  if (is_direct(mode())) {
+    if (!count_in()) return std::nullopt;
+    IoGroup group;
+    backing_->flush(group.start());
+    const int error = group.wait();
+    if (error != 0) {
+      flush_error_ = true;
+      void_unflushed();
+    }
+    count_out();
+    if (error != 0) return std::nullopt;
+  }
   const std::uint64_t target = durable_epoch_.load();
   std::uint64_t before = drain_epoch_.load(std::memory_order_relaxed);
   while (before < target && !drain_epoch_.compare_exchange_weak(before, target)) {
   }
+  worker_.kick();
+  return target;
+}
+
+int CachedDevice::await_drain(std::uint64_t target, std::uint64_t timeout_ms) {
   if (!worker_.running()) {  // stepped by hand
     while (clean_epoch_ < target) {
       if (!writeback_step()) return EIO;
     }
     return lost_blocks() == 0 ? 0 : EIO;
   }
-  worker_.kick();
   std::unique_lock lock(progress_mutex_);
   const std::uint64_t failures = failures_;
   const auto finished = [&] { return clean_epoch_ >= target || failures_ >= failures + kFailuresToGiveUp || stopped_; };
   if (timeout_ms == 0) {
     progress_.wait(lock, finished);
   } else if (!progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), finished)) {
-    return ETIMEDOUT;
+    return failures_in_a_row_ >= kFailuresToGiveUp ? EIO : ETIMEDOUT;
   }
   return clean_epoch_ >= target && lost_blocks() == 0 ? 0 : EIO;
 }
@@ -284,10 +334,14 @@ LogicDevStats CachedDevice::stats() const {
   s.size_bytes = size_bytes_;
   s.backing = backing_path_;
   s.cache_dev = cache_label_;
-  s.mode = format_setting(Setting::mode, setting(Setting::mode));
-  s.state = failed_ ? "failed" : serves_ ? "running" : "no_backing";
+  s.mode = format_setting(Setting::mode, static_cast<std::uint64_t>(mode()));
+  s.state = parked_ ? "parked" : failed_ ? "failed" : serves_ ? "running" : "no_backing";
   {
     const std::lock_guard lock(progress_mutex_);
+    s.detached = mode_choice_.detached;
+    if (pending_mode_) {
+      s.pending_mode = format_setting(Setting::mode, static_cast<std::uint64_t>(pending_mode_->in_force()));
+    }
     s.detail = detail_.empty() && !trouble_.empty() ? "writeback fails and is tried again: " + trouble_ : detail_;
   }
   s.dirty_bytes = dirty_bytes();
@@ -306,6 +360,7 @@ LogicDevStats CachedDevice::stats() const {
   s.not_admitted_first_touch = refused_first_touch_;
   s.not_admitted_sequential = refused_sequential_;
   s.not_admitted_no_space = refused_no_space_;
+  s.not_admitted_mode = refused_mode_;
   s.flushes = flushes_;
   s.discards = discards_;
   s.written_back_bytes = written_back_bytes_;
@@ -316,6 +371,7 @@ LogicDevStats CachedDevice::stats() const {
   s.promoted_bytes = promoted_blocks_ * kBlockSize;
   s.ghost_hits = ghost_hits_;
   s.checksum_errors = checksum_errors_;
+  s.bypassed_bytes = bypassed_bytes_;
   s.epoch = epoch_;
   s.clean_epoch = clean_epoch_;
   return s;

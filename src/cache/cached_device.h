@@ -16,8 +16,10 @@
 #include "base/aligned_buffer.h"
 #include "base/units.h"
 #include "base/worker.h"
+#include "cache/direct_gate.h"
 #include "cache/fetch.h"
 #include "cache/live_settings.h"
+#include "cache/mode.h"
 #include "cache/op_timer.h"
 #include "cache/probation.h"
 #include "cache/sequential_reads.h"
@@ -49,6 +51,9 @@ class CachedDevice final : public LogicDev {
   void discard(std::uint64_t offset, std::uint64_t length, Completion done) override;
   int seek(Seek what, std::uint64_t& offset) override;
   int drain(std::uint64_t timeout_ms) override;
+  // The two halves of drain(). Between them it goes on by itself; nothing: it cannot begin (EIO).
+  std::optional<std::uint64_t> begin_drain();
+  int await_drain(std::uint64_t target, std::uint64_t timeout_ms);
   LogicDevStats stats() const override;
   // What it did since the last reset(). Not on any operation's path.
   LogicDevActivity activity() const;
@@ -77,6 +82,11 @@ class CachedDevice final : public LogicDev {
   bool may_take_share(const WriteOp& op);
   // Gives all segments back. After stop().
   Status release_segments();
+  // It is stopped and kept on the medium for later.
+  void set_parked() { parked_ = true; }
+  bool parked() const { return parked_; }
+  // Takes the index's marks off all slots, so that another object may be made of the same log. After stop().
+  void forget_slots();
 
   // --- Background work, one step at a time (the worker of start() calls these too)
 
@@ -137,6 +147,22 @@ class CachedDevice final : public LogicDev {
   // Copies a cell out. False when it is not what its checksum says.
   bool read_cell(SlotId slot, std::uint32_t crc, std::byte* out) const;
 
+  // --- Modes (mode_switch.cc, direct_path.cc)
+
+  // In force.
+  Mode mode() const { return mode_.load(std::memory_order_relaxed); }
+  // As chosen and stored.
+  ModeChoice mode_choice() const;
+  // Operations begin, after settle().
+  void open_gate();
+  // Lets the worker switch, in place of whatever it may be switching to. Errors: failed (it does not run), integrity
+  // (something is lost, and the mode would bring older data back).
+  Status begin_switch(const ModeChoice& to);
+  // How the last switch ended; nothing: it is still under way after `timeout_ms`.
+  std::optional<Status> await_switch(std::uint64_t timeout_ms);
+  // What is being switched to.
+  std::optional<ModeChoice> pending_mode() const;
+
   // --- For Cache
 
   // Whether the backing failed a flush since this was last asked: one flush of a user says so.
@@ -149,8 +175,8 @@ class CachedDevice final : public LogicDev {
 
   // The value in force of a setting. Cheap enough for every request.
   std::uint64_t setting(Setting setting) const { return settings_.get(setting); }
-  // Stores `changes`, durably, then puts them in force. Errors: invalid (values that do not go together), failed (the
-  // medium; nothing changed).
+  // Stores `changes`, durably, then puts them in force; another mode is only begun to be switched to. Errors: invalid
+  // (values that do not go together), failed (the medium; nothing changed).
   Status configure(const Settings& changes);
   std::vector<SettingValue> settings() const;
 
@@ -159,7 +185,7 @@ class CachedDevice final : public LogicDev {
   std::uint32_t stream_count() const { return static_cast<std::uint32_t>(streams_.size()); }
   std::uint32_t device_id() const { return device_id_; }
   // Whether it was given a backing: users see it.
-  bool serves() const { return serves_; }
+  bool serves() const { return serves_ && !parked_; }
   std::string backing_path() const { return backing_path_; }
   const BackingIdentity& recorded_backing() const { return recorded_backing_; }
   std::uint64_t dirty_bytes() const;
@@ -208,9 +234,11 @@ class CachedDevice final : public LogicDev {
   void fill(Fetch& fetch);
   std::size_t fill_log(Stream& stream, std::span<LogEntry> entries);
   std::size_t fill_probation(Stream& stream, std::span<LogEntry> entries);
+  bool admits_reads() const { return mode() != Mode::writeonly && mode() != Mode::passthrough; }
+  void drop_bare(Stream& stream, SlotId slot);
 
   // write_path.cc
-  enum class Progress { done, no_space, needs_block, failed };
+  enum class Progress { done, no_space, needs_block, elsewhere, failed };  // elsewhere: not in the log
   Progress advance(WriteOp& op);
   Progress write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count);
   Progress write_part(WriteOp& op);
@@ -219,8 +247,10 @@ class CachedDevice final : public LogicDev {
   void forget_part(const WriteOp& op);
   static void count_written(Stream& stream, WriteOp& op, std::uint64_t bytes);
   Progress reserve(Stream& stream, WriteOp& op);
+  Progress make_room(Stream& stream, WriteOp& op);
   static bool has_share_left(const Stream& stream) { return stream.log.segments().size() < 2; }  // of the reserve
   std::uint64_t enter_epoch(Stream& stream);
+  std::uint64_t epoch_for_copies(Stream& stream);
   Progress skip_for(Stream& stream, WriteOp& op);
   bool skip_slot(Stream& stream, Persist persist);
   void publish(Stream& stream, std::uint64_t lsn, const LogEntry& entry, bool dirty) {
@@ -228,6 +258,37 @@ class CachedDevice final : public LogicDev {
   }
   void publish_at(Stream& stream, SlotId slot, const LogEntry& entry, bool dirty);
   void overtake(Stream& stream, std::uint64_t begin, std::uint64_t end);
+
+  // direct_path.cc
+  void go_direct(std::unique_ptr<WriteOp> op);
+  void start_direct(std::unique_ptr<WriteOp> op);
+  void start_waiting_direct();
+  Progress invalidate(WriteOp& op);
+  static bool is_replayable(const Stream& stream, std::uint64_t begin, std::uint64_t end);
+  bool is_lost_in_part(const Stream& stream, const WriteOp& op) const;
+  void note_gone(Stream& stream, std::uint64_t lsn, const LogEntry& entry);
+  void issue_direct(std::unique_ptr<WriteOp> op);
+  void write_sector(std::unique_ptr<WriteOp> op);
+  void write_direct(std::unique_ptr<WriteOp> op, const std::byte* from);
+  static Completion direct_completion(std::unique_ptr<WriteOp> op);
+  void wrote_direct(std::unique_ptr<WriteOp> op, int error);
+  void keep(std::uint64_t offset, const std::byte* data, std::uint64_t length);
+  void flush_backing(Completion done);
+  bool void_unflushed();
+
+  // mode_switch.cc
+  bool switch_step();
+  Status store_mode(const ModeChoice& to);
+  Status complete_switch(Mode from, const ModeChoice& to);
+  void hold_operations();
+  void release_operations();
+  Status write_all_back();
+  Status not_written_back() const;
+  void end_switch(const ModeChoice& to, const Status& status);
+  void acknowledge_late(Completion done);
+  void release_acks(std::uint64_t clean_epoch);
+  bool holds_segments();
+  bool release_void_step();
 
   // reclaim.cc
   bool relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency);
@@ -270,7 +331,11 @@ class CachedDevice final : public LogicDev {
 
   // replay.cc
   std::vector<StreamLog::Hole> replay_stream(std::uint32_t number, const StreamLog::Replay& device);
+  Status forget_log();
   CacheDev::Closed log_ends() const;
+  // Whether the backing may lack what was written in `epoch`: with everything up to `clean` it has, in a mode that
+  // writes to it at once it has all.
+  bool is_dirty_epoch(std::uint64_t epoch, std::uint64_t clean) const { return keeps_dirty(mode()) && epoch > clean; }
 
   // Counts an operation that goes on beyond its caller's frame; false: the device is stopped, and it is not counted.
   bool count_in();
@@ -294,6 +359,7 @@ class CachedDevice final : public LogicDev {
   SequentialReads sequential_reads_;
   std::vector<AlignedBuffer> staging_;               // what writeback verified and is writing
   std::vector<std::vector<StreamLog::Hole>> holes_;  // by stream, from replay() to settle()
+  std::vector<std::vector<std::uint64_t>> voids_;    // the same; LSNs of records that are not to count any more
   std::string detail_;
   std::atomic<bool> failed_{false};
   std::uint64_t damaged_records_ = 0;
@@ -324,8 +390,27 @@ class CachedDevice final : public LogicDev {
   std::string trouble_;                   // why it did, until one succeeds; under progress_mutex_
   std::atomic<bool> flush_error_{false};  // the backing failed a flush, and no user's flush has said so
 
+  std::atomic<Mode> mode_;           // in force
+  std::atomic<bool> appends_{true};  // writes go to the log, and not to the gate; asked under a stream's lock
+  DirectGate gate_;
+  ModeChoice mode_choice_;                      // under progress_mutex_, as the next three
+  std::optional<ModeChoice> pending_mode_;      // being switched to
+  std::optional<std::uint64_t> switch_epoch_;   // to be clean before writes are held
+  Status switch_error_;                         // why the last switch failed
+  std::atomic<bool> switch_pending_{false};     // there is a pending_mode_
+  std::atomic<bool> unflushed_is_void_{false};  // copies of what the backing may have dropped are still to be voided
+  bool closes_{true};                           // at stop() the backing was flushed, if anything was in need of that
+  std::atomic<bool> late_acks_{false};          // writes in the log are acknowledged when the backing has them
+  struct LateAck {
+    std::uint64_t epoch = 0;
+    Completion done;
+  };
+  std::mutex acks_mutex_;
+  std::deque<LateAck> acks_;  // under acks_mutex_
+
   std::atomic<bool> stopped_{false};
   std::atomic<bool> refusing_writes_{false};
+  std::atomic<bool> parked_{false};
   std::atomic<std::uint64_t> operations_{0};  // that hold the device beyond the caller's frame
   std::mutex idle_mutex_;
   std::condition_variable idle_;
@@ -333,7 +418,7 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
-  std::atomic<std::uint64_t> bad_cells_{0};
+  std::atomic<std::uint64_t> bad_cells_{0}, bypassed_bytes_{0}, refused_mode_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
   std::atomic<std::uint64_t> partial_hits_{0}, refused_first_touch_{0}, refused_sequential_{0}, refused_no_space_{0};
   std::atomic<std::uint64_t> checksum_errors_{0};

@@ -38,6 +38,7 @@ struct Fetch {
   Stream& stream;
   std::uint64_t first = 0;
   std::uint64_t count = 0;
+  bool shared = true;  // false: nobody joins, and nothing is kept
   AlignedBuffer buffer;
   std::uint64_t began_ns = 0;  // when the backing was asked; 0: not yet
 

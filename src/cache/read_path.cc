@@ -117,6 +117,7 @@ StreamIndex::Found CachedDevice::find_pinned(const Stream& stream, std::uint64_t
 
 CachedDevice::Lookup CachedDevice::read_cached(Stream& stream, std::uint64_t block, std::uint64_t skip,
                                                std::span<std::byte> out) {
+  if (mode() == Mode::passthrough) return Lookup::miss;
   for (;;) {
     const StreamIndex::Found found = find_pinned(stream, block);
     if (found.slot == kNoSlot) return Lookup::miss;
@@ -154,8 +155,14 @@ bool CachedDevice::drop_damaged(Stream& stream, const StreamIndex::Found& found)
   const SlotKey key = cache_.slots().key(found.slot);
   if (key.block != found.key.block || !key.linked) return true;  // it is another one by now: look again
   if (key.dirty) return false;
-  unlink(stream, found.slot);
+  drop_bare(stream, found.slot);
   return true;
+}
+
+// Takes a slot out of the index that no record of the log takes away.
+void CachedDevice::drop_bare(Stream& stream, SlotId slot) {
+  stream.bare_end_lsn = stream.log.next_lsn();
+  unlink(stream, slot);
 }
 
 void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t count) {
@@ -167,13 +174,16 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
   std::vector<std::uint64_t> again;
   try {
     const std::lock_guard lock(stream.lock);
+    const bool around = mode() == Mode::passthrough;
     for (std::uint64_t block = first; block < first + count; ++block) {
-      if (stream.index.find(block) != kNoSlot) {
+      // What is being written to the backing at the same time is as the backing says, and is not kept.
+      const bool shared = !around && !gate_.is_busy(block);
+      if (!around && stream.index.find(block) != kNoSlot) {
         again.push_back(block);  // somebody filled or wrote it just now
-      } else if (stream.zeros.contains(block)) {
+      } else if (!around && stream.zeros.contains(block)) {
         op.take_block(block, kZeroes.data());
         read_hits_.fetch_add(1, std::memory_order_relaxed);
-      } else if (const auto joined = stream.fetches.find(block); joined != stream.fetches.end()) {
+      } else if (const auto joined = stream.fetches.find(block); shared && joined != stream.fetches.end()) {
         Fetch& fetch = *joined->second;
         if (!fetch.waiters.empty() && fetch.waiters.back().op == &op &&
             fetch.waiters.back().first + fetch.waiters.back().count == block) {
@@ -184,8 +194,9 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
         }
         read_misses_.fetch_add(1, std::memory_order_relaxed);
       } else {
-        if (fetches.empty() || fetches.back()->first + fetches.back()->count != block) {
-          fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, AlignedBuffer(0), 0, {}}));
+        if (fetches.empty() || fetches.back()->first + fetches.back()->count != block ||
+            fetches.back()->shared != shared) {
+          fetches.push_back(std::make_unique<Fetch>(Fetch{*this, stream, block, 0, shared, AlignedBuffer(0), 0, {}}));
           fetches.back()->waiters.reserve(1);
           fetches.back()->sequential = sequential;
         }
@@ -195,7 +206,9 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
     stream.fetches.reserve(stream.fetches.size() + count);
     // Nothing takes memory any more: either all fetches are known to others and under way, or none.
     for (const auto& fetch : fetches) {
-      for (std::uint64_t i = 0; i < fetch->count; ++i) stream.fetches[fetch->first + i] = fetch.get();
+      for (std::uint64_t i = 0; fetch->shared && i < fetch->count; ++i) {
+        stream.fetches[fetch->first + i] = fetch.get();
+      }
       fetch->waiters.push_back({&op, fetch->first, fetch->count});
       op.pending.fetch_add(1, std::memory_order_relaxed);
       read_misses_.fetch_add(fetch->count, std::memory_order_relaxed);
@@ -257,7 +270,7 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
   std::bitset<kWindowBlocks> overtaken;
   {
     const std::lock_guard lock(fetch.stream.lock);
-    for (std::uint64_t i = 0; i < fetch.count; ++i) {
+    for (std::uint64_t i = 0; fetch.shared && i < fetch.count; ++i) {
       const auto it = fetch.stream.fetches.find(fetch.first + i);
       if (it != fetch.stream.fetches.end() && it->second == &fetch) {
         fetch.stream.fetches.erase(it);
@@ -295,6 +308,10 @@ void CachedDevice::fill(Fetch& fetch) {
   const bool second_touch = settings_.choice<Admission>(Setting::admission) == Admission::second_touch;
   for (std::uint64_t done = 0; done < fetch.count;) {
     const std::lock_guard lock(stream.lock);
+    if (!fetch.shared || !admits_reads()) {
+      refused_mode_.fetch_add(fetch.count - done, std::memory_order_relaxed);
+      return;
+    }
     std::array<LogEntry, kBatchBlocks> to_log;
     std::array<LogEntry, kBatchBlocks> to_probation;
     std::size_t logged = 0;
@@ -343,7 +360,7 @@ std::size_t CachedDevice::fill_log(Stream& stream, std::span<LogEntry> entries) 
       entries = entries.subspan(1);
       continue;
     }
-    const auto lsn = stream.log.commit(entries.first(staged), epoch_.load(std::memory_order_acquire), Persist::relaxed);
+    const auto lsn = stream.log.commit(entries.first(staged), epoch_for_copies(stream), Persist::relaxed);
     if (!lsn) return kept;
     bump(stream.stored_slots, staged);
     for (std::size_t i = 0; i < staged; ++i) publish(stream, *lsn + i, entries[i], false);

@@ -46,6 +46,7 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
     if (failed_ || stream.log.segments().size() < 2) return false;
     front = stream.log.segments().front();
     if (stream.first_dirty_lsn() < stream.log.end_lsn(front)) return false;
+    stream.bare_end_lsn = std::max(stream.bare_end_lsn, stream.log.end_lsn(front));
   }
   PCACHE_PAUSE_POINT("reclaim.chosen");
   const SlotId first = front.id * slots_per_segment;
@@ -56,12 +57,13 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
       const SlotId slot = first + i;
       const SlotKey key = slots.key(slot);
       if (!key.linked) continue;
+      const bool is_void = mode() == Mode::passthrough;
       const std::uint8_t frequency = slots.frequency(slot);
-      const bool keep = key.type == SlotType::lost || (frequency > 0 && relocations_left > 0);
+      const bool keep = !is_void && (key.type == SlotType::lost || (frequency > 0 && relocations_left > 0));
       if (keep && relocate(stream, slot, key, frequency > 0 ? frequency - 1 : 0)) {
         relocated_blocks_.fetch_add(1, std::memory_order_relaxed);
         if (relocations_left > 0) --relocations_left;
-      } else if (key.type == SlotType::lost) {
+      } else if (keep && key.type == SlotType::lost) {
         return false;  // there is no room for its record now
       } else {
         // What was only written had no probation; a second chance is for what comes back soon.
@@ -126,6 +128,7 @@ void CachedDevice::empty_slots(SegmentId segment) {
 
 // Appends a clean or lost block of a segment that becomes free to the log. Returns whether it did.
 bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency) {
+  if (mode() == Mode::passthrough) return false;
   if (stream.log.room() == 0) {
     if (key.type != SlotType::lost && !cache_.may_relocate()) return false;  // a lost one may take from the reserve
     const auto room = stream.log.reserve();
@@ -145,12 +148,27 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std
     skip_slot(stream, persist);
     return false;
   }
-  const auto lsn = stream.log.commit({&entry, 1}, epoch_.load(std::memory_order_acquire), persist);
+  const auto lsn = stream.log.commit({&entry, 1}, epoch_for_copies(stream), persist);
   if (!lsn) return false;
   bump(stream.stored_slots, 1);
   publish(stream, *lsn, entry, false);
   cache_.slots().set_frequency(stream.log.slot_of(*lsn), frequency);
   return true;
+}
+
+void CachedDevice::forget_slots() {
+  while (reclaim_probation(false)) {
+  }
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    for (const StreamLog::Segment& segment : stream->log.segments()) {
+      for (std::uint64_t lsn = segment.first_lsn; lsn < stream->log.end_lsn(segment); ++lsn) {
+        const SlotId slot = stream->log.slot_of(lsn);
+        unlink(*stream, slot);
+        cache_.slots().clear(slot);
+      }
+    }
+  }
 }
 
 Status CachedDevice::release_segments() {
@@ -170,6 +188,7 @@ Status CachedDevice::release_segments() {
       while (cache_.pool().pinned(segment.id)) std::this_thread::yield();
     }
     if (Status status = stream->log.release_all(); !status.ok()) return status;
+    stream->bare_end_lsn = 0;
   }
   cache_.kick_reclaim();
   return Status();

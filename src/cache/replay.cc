@@ -27,6 +27,8 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
          " entries): dirty data may be missing");
   }
 
+  if (mode() == Mode::passthrough) segments.clear();  // the record says that they count for nothing
+
   const std::uint64_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
   std::vector<std::vector<SegmentPool::InUse>> by_stream(streams_.size());
   for (const auto& segment : segments) {
@@ -58,21 +60,25 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
       if (hole.torn) continue;
       // Not filled in: the next recovery has to see it too.
       damaged_records_ += hole.count;
-      log_damage_.push_back({i, hole.first_lsn, hole.count, hole.next_epoch > clean});
-      if (hole.next_epoch <= clean) continue;
+      log_damage_.push_back({i, hole.first_lsn, hole.count, is_dirty_epoch(hole.next_epoch, clean)});
+      if (!is_dirty_epoch(hole.next_epoch, clean)) continue;
       fail(std::to_string(hole.count) + " key records of stream " + std::to_string(i) +
            " are damaged or missing: dirty data may be lost");
     }
     holes_[i] = holes;
   }
 
-  if (const CacheDev::Closed found = log_ends(); closed && *closed != found) {
+  if (const CacheDev::Closed found = log_ends(); closed && *closed != found && mode() != Mode::passthrough) {
     const auto apart = [](std::uint64_t a, std::uint64_t b) { return std::max(a, b) - std::min(a, b); };
     const std::uint64_t missing =
         apart(found.first_lsns, closed->first_lsns) + apart(found.next_lsns, closed->next_lsns);
     damaged_records_ += missing;
-    log_damage_.push_back({std::nullopt, 0, missing, true});
-    fail(std::to_string(missing) + " key records at the ends of the log are damaged: dirty data may be lost");
+    log_damage_.push_back({std::nullopt, 0, missing, keeps_dirty(mode())});
+    if (keeps_dirty(mode())) {
+      fail(std::to_string(missing) + " key records at the ends of the log are damaged: dirty data may be lost");
+    } else if (Status status = forget_log(); !status.ok()) {
+      return status;
+    }
   }
 
   if (newest + 1 >= kCounterLimit) fail("there are no numbers left for its epochs: the log is not to be believed");
@@ -94,7 +100,7 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
   const std::uint32_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
   absl::flat_hash_map<SegmentId, std::uint64_t> first_lsns;
   for (const StreamLog::Segment& segment : stream.log.segments()) first_lsns[segment.id] = segment.first_lsn;
-  ZeroMap zeroed;  // every discard
+  ZeroMap zeroed;  // whatever takes older records away: discards, and writes around the log
   const auto is_zeroed = [&](std::uint64_t block, std::uint64_t lsn) {
     const auto since = zeroed.lsn_of(block);
     return since && *since > lsn;
@@ -110,7 +116,8 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
 
   const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
     const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
-    const bool dirty = (record.type == RecordType::write || record.type == RecordType::zero) && record.epoch > clean;
+    const bool dirty =
+        (record.type == RecordType::write || record.type == RecordType::zero) && is_dirty_epoch(record.epoch, clean);
     const SlotId slot = stream.log.slot_of(lsn);
     if (dirty && (stream.epochs.empty() || stream.epochs.back().epoch != record.epoch)) {
       if (stream.epochs.full()) stream.epochs.set_capacity(2 * stream.epochs.capacity());
@@ -124,12 +131,29 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
         zeroed.add(record.block, record.block + record.count, lsn);
         note_zero(stream, lsn, entry, dirty);
         return;
+      case RecordType::gone:
+        // Where there is something dirty nothing is written around the log.
+        if (!stream.epochs.empty()) {
+          slots.set_key(slot, {record.block, SlotType::gone, false, false});
+          ++damaged_records_;
+          log_damage_.push_back({number, lsn, 1, false});
+          return;
+        }
+        zeroed.add(record.block, record.block + record.count, lsn);
+        note_gone(stream, lsn, entry);
+        return;
       case RecordType::clean:
         // What only the cache knows is not hidden by what claims to be the backing's.
         if (is_ahead_of_backing(record.block)) {
           slots.set_key(slot, {record.block, SlotType::clean, false, false});
           ++damaged_records_;
           log_damage_.push_back({number, lsn, 1, false});
+          return;
+        }
+        // A copy of what the backing may not have flushed, and lost.
+        if (is_direct(mode()) && !device.was_closed && record.epoch > clean) {
+          slots.set_key(slot, {record.block, SlotType::filler, false, false});
+          voids_[number].push_back(lsn);
           return;
         }
         [[fallthrough]];
@@ -142,8 +166,9 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
   // Where clean records are lost, older ones, clean too, might be of the same blocks: the backing is right about them.
   std::uint64_t forget_before = 0;
   for (const StreamLog::Hole& hole : holes) {
-    if (!hole.torn && hole.next_epoch <= clean) forget_before = hole.first_lsn;
+    if (!hole.torn && !is_dirty_epoch(hole.next_epoch, clean)) forget_before = hole.first_lsn;
   }
+  stream.bare_end_lsn = forget_before;
   for (const StreamLog::Segment& segment : stream.log.segments()) {
     const std::uint64_t stop = std::min(stream.log.end_lsn(segment), stream.log.next_lsn());
     for (std::uint64_t lsn = segment.first_lsn; lsn < stop; ++lsn) {
@@ -158,6 +183,15 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
   return holes;
 }
 
+// A record that is missing at the end may have said that older ones count no more: none does, nor at the next recovery.
+Status CachedDevice::forget_log() {
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    forget_blocks(*stream, 0, blocks());
+  }
+  return cache_.cache_dev().read_only() ? Status() : release_segments();
+}
+
 CacheDev::Closed CachedDevice::log_ends() const {
   CacheDev::Closed ends;
   for (const auto& stream : streams_) {
@@ -169,7 +203,7 @@ CacheDev::Closed CachedDevice::log_ends() const {
 }
 
 Status CachedDevice::mark_closed() const {
-  if (failed_) return Status();
+  if (failed_ || !closes_) return Status();
   return cache_.cache_dev().set_closed(place_, log_ends());
 }
 
@@ -180,9 +214,15 @@ Status CachedDevice::settle() {
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     const std::lock_guard lock(streams_[i]->lock);
     if (Status status = streams_[i]->log.settle(holes_[i]); !status.ok()) return status;
+    if (Status status = streams_[i]->log.void_records(voids_[i]); !status.ok()) return status;
     holes_[i].clear();
+    voids_[i].clear();
   }
   if (!cache_.cache_dev().closed(place_)) return Status();
+  // The backing was flushed before it was closed: what is of an epoch that was open then counts after a crash too.
+  if (is_direct(mode())) {
+    if (Status status = cache_.cache_dev().set_clean_epoch(place_, clean_epoch_); !status.ok()) return status;
+  }
   return cache_.cache_dev().set_closed(place_, std::nullopt);
 }
 

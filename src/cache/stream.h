@@ -68,6 +68,9 @@ struct Stream {
   boost::circular_buffer<EpochStart> epochs{kEpochsAtFirst};
   absl::flat_hash_map<std::uint64_t, Fetch*> fetches;  // blocks being read from the backing, by block
   std::vector<BlockWatch*> watches;
+  // Of the slots before this one some may have left the index while a replay would still find them: no later record is
+  // of the same blocks.
+  std::uint64_t bare_end_lsn = 0;
 
   std::array<std::uint64_t, kListedLost> lost{};  // for people: of the lost blocks as many as fit
   std::size_t listed_lost = 0;

@@ -187,7 +187,8 @@ void CachedDevice::visit_likely_blocks(const LogDamage& damage,
         // One with a right checksum is damaged in that it does not belong to this stream.
         if (!in_place || record.block >= blocks()) continue;
         if (stream_number(record.block) != i && record.crc != record_crc(record)) continue;
-        const std::uint64_t count = record.type == RecordType::zero ? record.count : 1;
+        const bool is_range = record.type == RecordType::zero || record.type == RecordType::gone;
+        const std::uint64_t count = is_range ? record.count : 1;
         visit(record.block, std::clamp<std::uint64_t>(count, 1, blocks() - record.block));
       }
     }

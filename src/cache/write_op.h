@@ -11,6 +11,8 @@
 
 namespace pcache {
 
+class CachedDevice;
+
 // Lives on its caller's stack as long as nothing has to be waited for, and on the heap from then on.
 struct WriteOp {
   const std::byte* data = nullptr;  // what `offset` gets; null: zeroes
@@ -30,6 +32,18 @@ struct WriteOp {
     AlignedBuffer base{4096};
   };
   std::unique_ptr<Part> part;
+
+  // What goes to the backing directly (direct_path.cc).
+  struct Direct {
+    CachedDevice* device = nullptr;
+    std::uint64_t first_block = 0;  // all that it touches
+    std::uint64_t end_block = 0;
+    std::uint32_t next_stream = 0;  // those before have nothing of it any more
+    std::uint64_t length = 0;       // of the piece that is under way
+    AlignedBuffer bounce{0};        // a sector with a part of it changed, or data that is not aligned
+    bool entered = false;           // the gate
+  };
+  std::unique_ptr<Direct> direct;
 };
 
 }  // namespace pcache

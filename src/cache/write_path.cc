@@ -27,6 +27,9 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
   op.done = done;
   switch (const Progress progress = advance(op)) {
     case Progress::done:
+      if (late_acks_.load(std::memory_order_relaxed) && count_in()) [[unlikely]] {
+        return acknowledge_late(done);
+      }
       return done(0);
     case Progress::failed:
       return done(EIO);
@@ -50,17 +53,27 @@ void CachedDevice::resume(std::unique_ptr<WriteOp> op) {
   if (op->waiting_since_ns != 0) {
     timer_.add(OpTimer::Phase::space, OpTimer::now() - std::exchange(op->waiting_since_ns, 0));
   }
+  if (op->direct) return start_direct(std::move(op));
   const Progress progress = stopped_ || failed_ ? Progress::failed : advance(*op);
-  if (progress == Progress::no_space || progress == Progress::needs_block) return suspend(std::move(op), progress);
+  if (progress != Progress::done && progress != Progress::failed) return suspend(std::move(op), progress);
   finish(std::move(op), progress == Progress::done ? 0 : EIO);
 }
 
 void CachedDevice::finish(std::unique_ptr<WriteOp> op, int error) {
   forget_part(*op);
   const Completion done = op->done;
+  const bool was_direct = op->direct != nullptr;
+  if (was_direct && op->direct->entered) gate_.leave(*op);
   op.reset();
+  if (was_direct) start_waiting_direct();
+  if (error == 0 && !was_direct && late_acks_.load(std::memory_order_relaxed)) return acknowledge_late(done);
   count_out();
   done(error);
+}
+
+// Lets those go on that waited for another one on the same blocks.
+void CachedDevice::start_waiting_direct() {
+  while (std::unique_ptr<WriteOp> next = gate_.next()) start_direct(std::move(next));
 }
 
 void CachedDevice::forget_part(const WriteOp& op) {
@@ -71,6 +84,7 @@ void CachedDevice::forget_part(const WriteOp& op) {
 }
 
 void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
+  if (why == Progress::elsewhere) return go_direct(std::move(op));
   if (why == Progress::no_space) {
     space_waits_.fetch_add(1, std::memory_order_relaxed);
     op->waiting_since_ns = OpTimer::now();
@@ -206,7 +220,7 @@ CachedDevice::Progress CachedDevice::base_of_part(Stream& stream, WriteOp& op, s
     if (key.type != SlotType::lost && read_cell(slot, cache_.slots().value(slot), out)) return Progress::done;
     if (key.type != SlotType::lost) checksum_errors_.fetch_add(1, std::memory_order_relaxed);
     if (key.type == SlotType::lost || key.dirty) return Progress::failed;
-    unlink(stream, slot);  // clean and damaged: the backing has it
+    drop_bare(stream, slot);  // clean and damaged: the backing has it
   }
   if (stream.zeros.contains(block)) {
     std::memset(out, 0, kBlockSize);
@@ -231,10 +245,15 @@ void CachedDevice::count_written(Stream& stream, WriteOp& op, std::uint64_t byte
   bump(stream.write_bytes, bytes);
 }
 
-// Sees to it that the stream's head has a free slot.
+// Sees to it that a write may be appended and that the stream's head has a free slot.
 CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
   // Asked under the lock: whoever sets these and then takes it knows that nothing is appended any more.
   if (stopped_ || refusing_writes_) return Progress::failed;
+  if (!appends_.load(std::memory_order_relaxed)) return Progress::elsewhere;
+  return make_room(stream, op);
+}
+
+CachedDevice::Progress CachedDevice::make_room(Stream& stream, WriteOp& op) {
   if (!stream.zeros.empty()) stream.zeros.reserve();
   if (stream.log.room() != 0) return Progress::done;
   if (!has_share_left(stream) && !cache_.may_take_segment(op.waited)) return Progress::no_space;
@@ -256,6 +275,12 @@ std::uint64_t CachedDevice::enter_epoch(Stream& stream) {
     stream.epochs.push_back({epoch, stream.log.next_lsn()});
   }
   return epoch;
+}
+
+// The epoch for a copy of what the backing has. Where the backing is written to directly it may still be in a volatile
+// cache there: the epoch says when that was flushed.
+std::uint64_t CachedDevice::epoch_for_copies(Stream& stream) {
+  return is_direct(mode()) ? enter_epoch(stream) : epoch_.load(std::memory_order_acquire);
 }
 
 // The next slot's cell takes nothing: `op` goes on from where it is, with the slot after it.

@@ -110,6 +110,10 @@ bool CachedDevice::writeback_step() try {
     epoch = closed_.front().epoch;
   }
   PCACHE_PAUSE_POINT("writeback.begun");
+  if (unflushed_is_void_ && !void_unflushed()) {
+    writeback_failed(Status(Errc::failed, "cache device " + cache_label_ + ": a record cannot be voided"));
+    return false;
+  }
   const EpochContent content = collect(epoch);
   PCACHE_PAUSE_POINT("writeback.collected");
   Status status = write_epoch(content);
@@ -169,6 +173,7 @@ Status CachedDevice::write_epoch(const EpochContent& content) {
   if (error == 0) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
   flush_error_ = true;
+  if (is_direct(mode())) void_unflushed();
   return backing_failure(error, "flush");
 }
 
@@ -354,6 +359,10 @@ std::chrono::milliseconds CachedDevice::background_step() {
   const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
   const bool draining = drain_epoch_ > clean_epoch_;
   if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;
+  if (switch_pending_) return switch_step() ? std::chrono::milliseconds(0) : kRetryWhenDraining;
+  if (mode() == Mode::passthrough && holds_segments()) {
+    return release_void_step() ? std::chrono::milliseconds(0) : kRetry;
+  }
   const bool pressed =
       draining || cache_.short_of_space() || dirty_bytes() > amount_bytes(setting(Setting::dirty_high), capacity);
   bool none_closed = false;

@@ -1,14 +1,19 @@
 #include "cli/cli.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
 #include "cli/inspect_commands.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "cli/settings_args.h"
 #include "cli/stats_text.h"
 #include "cli/status_text.h"
@@ -57,6 +62,44 @@ Result<json> ask(const std::string& mount, const std::string& command, const jso
 Status ask_to(const std::string& mount, const std::string& command, const json& args) {
   const auto reply = ask(mount, command, args);
   return reply ? Status() : reply.status();
+}
+
+// Asks until it is done, each time for as long as the daemon takes to answer, and says how far it is. Ending this ends
+// nothing of what the daemon does.
+int wait_for(const std::string& mount, const std::string& command, const json& args) {
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, printable(args.value("name", std::string())), now());
+  for (;;) {
+    const auto reply = ask(mount, command, args);
+    if (!reply) {
+      progress.end();
+      return report(reply.status());
+    }
+    const auto done = reply->find("done");
+    const auto left = reply->find("left_bytes");
+    if (done == reply->end() || !done->is_boolean() || left == reply->end() || !left->is_number_unsigned()) {
+      progress.end();
+      return report(Status(Errc::failed, "the daemon's reply to '" + command + "' makes no sense"));
+    }
+    if (done->get<bool>()) break;
+    progress.update(left->get<std::uint64_t>(), now());
+  }
+  progress.end();
+  return 0;
+}
+
+// Begins what the daemon then does by itself, and waits for it.
+int begin_and_wait(const std::string& mount, const std::string& command, const json& args) {
+  const Status begun = ask_to(mount, command, args);
+  return begun.ok() ? wait_for(mount, "await_switch", {{"name", args.at("name")}}) : report(begun);
+}
+
+int drain_and_wait(const std::string& mount, const std::string& name) {
+  const auto begun = ask(mount, "drain", {{"name", name}});
+  if (!begun) return report(begun.status());
+  const auto number = begun->find("number");
+  if (number == begun->end()) return report(Status(Errc::failed, "the daemon's reply to 'drain' makes no sense"));
+  return wait_for(mount, "drain", {{"name", name}, {"number", *number}});
 }
 
 // The first word that should be a command, or an option before it, and is neither; null if there is none.
@@ -153,6 +196,29 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   CLI::App* remove = app.add_subcommand(
       "remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
   remove->add_option("NAME", name, "The logical device")->required();
+  bool no_flush = false;
+  bool discard_dirty = false;
+  remove->add_flag(
+      "--no-flush", no_flush,
+      "Write nothing back: what is only in the cache stays there, and so does the logical device, until the "
+      "same backing is added again under the same name");
+  remove->add_flag("--discard-dirty", discard_dirty, "Write nothing back: what is only in the cache is lost");
+
+  CLI::App* drain = app.add_subcommand(
+      "drain",
+      "Write back everything that was written before, and show how far it is; Ctrl-C ends the waiting and not the "
+      "writing back\n\nExample: pcachefs drain db");
+  drain->add_option("NAME", name, "The logical device")->required();
+
+  CLI::App* detach = app.add_subcommand(
+      "detach",
+      "Write everything back and go on without the cache device, which gets its space back; see attach\n\n"
+      "Example: pcachefs detach db");
+  detach->add_option("NAME", name, "The logical device")->required();
+
+  CLI::App* attach = app.add_subcommand(
+      "attach", "Use the cache device again after detach, in the mode of before\n\nExample: pcachefs attach db");
+  attach->add_option("NAME", name, "The logical device")->required();
 
   bool as_json = false;
   CLI::App* status =
@@ -245,7 +311,9 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (set->parsed()) {
     const auto settings = settings_json(assignments);
     if (!settings) return report(settings.status());
-    return report(ask_to(mount, "set", {{"name", name}, {"settings", *settings}}));
+    const json args = {{"name", name}, {"settings", *settings}};
+    if (settings->contains("mode")) return begin_and_wait(mount, "set", args);
+    return report(ask_to(mount, "set", args));
   }
   if (get->parsed()) {
     if (!key.empty() && !find_setting(key)) {
@@ -261,7 +329,18 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (!reply) return report(reply.status());
     return print(as_json ? reply->dump(2) + "\n" : stats_text(*reply, histograms));
   }
-  if (remove->parsed()) return report(ask_to(mount, "remove", {{"name", name}}));
+  if (remove->parsed()) {
+    json args = {{"name", name}};
+    if (no_flush) args["no_flush"] = true;
+    if (discard_dirty) args["discard_dirty"] = true;
+    const Status removed = ask_to(mount, "remove", args);
+    if (!removed.ok() || !no_flush) return report(removed);
+    return print("logical device " + printable(name) +
+                 " is not exposed any more; what only the cache has of it stays there (see status)\n");
+  }
+  if (drain->parsed()) return drain_and_wait(mount, name);
+  if (detach->parsed()) return begin_and_wait(mount, "detach", {{"name", name}});
+  if (attach->parsed()) return begin_and_wait(mount, "attach", {{"name", name}});
   if (flush->parsed()) return report(ask_to(mount, "flush", {{"name", name}}));
   if (status->parsed()) {
     const auto reply = ask(mount, "status", status->count("NAME") != 0 ? json{{"name", name}} : json::object());

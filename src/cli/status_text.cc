@@ -10,6 +10,10 @@ namespace {
 
 using nlohmann::json;
 
+bool flag(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_boolean() && it->get<bool>();
+}
 std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
 std::string promise(const std::string& ack) {
@@ -40,8 +44,13 @@ std::string status_text(const json& status) {
     const std::uint64_t hits = number(device, "read_hits");
     const std::uint64_t blocks = hits + number(device, "read_misses");
     out << "logical device " << text(device, "name") << "  " << size(device, "size_bytes") << "  "
-        << text(device, "state") << "  " << text(device, "mode") << " on " << text(device, "cache_dev") << "\n"
+        << text(device, "state") << "  " << text(device, "mode")
+        << (flag(device, "detached") ? ", detached from " : " on ") << text(device, "cache_dev") << "\n"
         << "  backing " << text(device, "backing") << "\n";
+    if (!text(device, "pending_mode").empty()) {
+      out << "  is being switched to " << text(device, "pending_mode") << "; " << size(device, "dirty_bytes")
+          << " left\n";
+    }
     if (!text(device, "detail").empty()) out << "  " << text(device, "detail") << "\n";
     out << "  dirty " << size(device, "dirty_bytes") << ", cached " << size(device, "cached_bytes") << ", read hits "
         << (blocks == 0 ? 0 : hits * 100 / blocks) << " % of " << blocks << " blocks, written back "

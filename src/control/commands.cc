@@ -62,9 +62,61 @@ Result<json> add(const CommandContext& context, const json& args) {
   return done(context.manager.add(*name, *backing, options));
 }
 
+Result<bool> flag_arg(const json& args, const char* key) {
+  const auto it = args.find(key);
+  if (it == args.end()) return false;
+  if (!it->is_boolean()) return Status(Errc::invalid, std::string("the argument \"") + key + "\" is not true or false");
+  return it->get<bool>();
+}
+
 Result<json> remove(const CommandContext& context, const json& args) {
   const auto name = text_arg(args, "name");
-  return name ? done(context.manager.remove(*name)) : name.status();
+  if (!name) return name.status();
+  const auto keep = flag_arg(args, "no_flush");
+  if (!keep) return keep.status();
+  const auto discard = flag_arg(args, "discard_dirty");
+  if (!discard) return discard.status();
+  if (*keep && *discard) return Status(Errc::invalid, "dirty data is either kept or thrown away, not both");
+  return done(context.manager.remove(*name, *keep      ? DirtyData::keep
+                                            : *discard ? DirtyData::discard
+                                                       : DirtyData::write_back));
+}
+
+// A client asks again and again, so that none holds a thread for as long as a drain takes.
+constexpr std::uint64_t kAwaitMs = 500;
+
+Result<json> progress_json(const Result<DeviceManager::Progress>& progress) {
+  if (!progress) return progress.status();
+  return json{{"done", progress->done}, {"left_bytes", progress->left_bytes}};
+}
+
+// Without "number" it begins a drain, with it it awaits that one.
+Result<json> drain(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  const auto number = args.find("number");
+  if (number == args.end()) {
+    const auto begun = context.manager.begin_drain(*name);
+    if (!begun) return begun.status();
+    return json{{"number", *begun}};
+  }
+  if (!number->is_number_unsigned()) return Status(Errc::invalid, "the argument \"number\" is not a number");
+  return progress_json(context.manager.await_drain(*name, number->get<std::uint64_t>(), kAwaitMs));
+}
+
+Result<json> detach(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  return name ? done(context.manager.detach(*name)) : name.status();
+}
+
+Result<json> attach(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  return name ? done(context.manager.attach(*name)) : name.status();
+}
+
+Result<json> await_switch(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  return name ? progress_json(context.manager.await_switch(*name, kAwaitMs)) : name.status();
 }
 
 Result<json> flush(const CommandContext& context, const json& args) {
@@ -138,8 +190,11 @@ const std::vector<Command>& table() {
       {"set", true, true, set},
       {"stats", false, false, [](const auto& context, const json& args) { return stats(context, args, false); }},
       {"stats-reset", true, false, [](const auto& context, const json& args) { return stats(context, args, true); }},
-
       {"get", false, false, get},
+      {"drain", true, true, drain},
+      {"detach", true, true, detach},
+      {"attach", true, true, attach},
+      {"await_switch", true, true, await_switch},
   };
   return commands;
 }

@@ -26,6 +26,8 @@ json to_json(const LogicDevStats& s) {
                  {"backing", s.backing},
                  {"cache_dev", s.cache_dev},
                  {"mode", s.mode},
+                 {"pending_mode", s.pending_mode},
+                 {"detached", s.detached},
                  {"state", s.state},
                  {"detail", s.detail},
                  {"lost_ranges", to_json(s.lost_ranges)}};

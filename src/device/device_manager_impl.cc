@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <iterator>
 #include <string_view>
@@ -29,6 +30,22 @@ bool is_exposed(const CachedDevice& device) { return device.serves(); }
 Status lost_data(const std::string& name, std::uint64_t lost_bytes) {
   return Status(Errc::integrity, "logical device " + name + " has lost " + format_size(lost_bytes) +
                                      " that the backing device does not have; write those blocks again");
+}
+
+// Why not everything is on the backing.
+Status drain_failure(const CachedDevice& device) {
+  const LogicDevStats stats = device.stats();
+  if (stats.state == "failed") {
+    return Status(Errc::integrity, "logical device " + stats.name + " failed: " + stats.detail);
+  }
+  if (!is_exposed(device)) {
+    return Status(Errc::dirty, "logical device " + stats.name + " holds " + format_size(stats.dirty_bytes) +
+                                   " that cannot be written back: " + stats.detail);
+  }
+  if (stats.lost_bytes != 0) return lost_data(stats.name, stats.lost_bytes);
+  return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " +
+                                  stats.name + ": " + format_size(stats.dirty_bytes) +
+                                  " are only in the cache; see the log, then retry");
 }
 
 }  // namespace
@@ -77,7 +94,7 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   }
   std::vector<Entry> attached;
   for (const CacheDev::Device& device : devices) {
-    auto entry = attach(**cache, device);
+    auto entry = bring_up(**cache, device);
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
@@ -91,12 +108,14 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9).
-Result<DeviceManagerImpl::Entry> DeviceManagerImpl::attach(Cache& cache, const CacheDev::Device& device) {
+Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const CacheDev::Device& device) {
   const std::string path = device.record.backing_path.data();
   const BackingIdentity recorded{device.record.backing_id.data(), device.record.size_bytes};
   std::string why;
   std::unique_ptr<BackingDev> backing;
-  if (auto opened = open_backing_dev(path); !opened) {
+  if (is_parked(device.record)) {
+    why = "removed with --no-flush; add it again to use it";
+  } else if (auto opened = open_backing_dev(path); !opened) {
     why = opened.status().message();
   } else if ((*opened)->size_bytes() != recorded.size_bytes) {
     why = "backing device " + path + " has " + std::to_string((*opened)->size_bytes()) + " bytes, it had " +
@@ -131,12 +150,14 @@ Result<Cache*> DeviceManagerImpl::choose_cache(const std::string& label) const {
   return Status(Errc::not_found, "this mount has no cache device with label " + label);
 }
 
-Status DeviceManagerImpl::check_backing_free(const std::string& path) const {
+Status DeviceManagerImpl::check_backing_free(const std::string& path, const CachedDevice* but) const {
   const std::shared_lock lock(mutex_);
   for (const Entry& entry : entries_) {
+    if (entry.device.get() == but) continue;
     if (same_file(path, entry.device->backing_path())) {
       return Status(Errc::busy,
-                    "backing device " + path + " is already attached as logical device " + entry.device->name());
+                    "backing device " + path + " is already attached as logical device " + entry.device->name() +
+                        (entry.device->parked() ? ", removed with --no-flush: add it under that name" : ""));
     }
   }
   for (const auto& cache : caches_) {
@@ -148,13 +169,15 @@ Status DeviceManagerImpl::check_backing_free(const std::string& path) const {
 }
 
 // A file, and a loop device on it, are one backing.
-Status DeviceManagerImpl::check_identity_free(const BackingIdentity& identity, const std::string& path) const {
+Status DeviceManagerImpl::check_identity_free(const BackingIdentity& identity, const std::string& path,
+                                              const CachedDevice* but) const {
   const auto underlying = [](const std::string& id) {
     constexpr std::string_view kLoop = "loop:";
     return id.starts_with(kLoop) ? id.substr(kLoop.size(), id.find('+') - kLoop.size()) : id;
   };
   const std::shared_lock lock(mutex_);
   for (const Entry& entry : entries_) {
+    if (entry.device.get() == but) continue;
     if (underlying(entry.device->recorded_backing().id) == underlying(identity.id)) {
       return Status(Errc::busy, "backing device " + path + " is already attached as logical device " +
                                     entry.device->name() + ", though by another path (" + entry.device->backing_path() +
@@ -184,7 +207,8 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   const std::lock_guard change(change_mutex_);
   const auto cache = choose_cache(options.cache_label);
   if (!cache) return cache.status();
-  if (find_entry(name)) {
+  const auto same_name = find_entry(name);
+  if (same_name && !same_name->device->parked()) {
     return Status(Errc::busy, "there is a logical device " + name + " already; choose another name or remove that one");
   }
   if (Status status = check_settings(options.settings); !status.ok()) return status;
@@ -194,9 +218,10 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   if (error) return Status::from_errno(error.value(), "cannot open backing device " + backing_path);
   // A stable link such as /dev/disk/by-id/... is remembered as it was given.
   const std::string path = std::filesystem::is_block_file(canonical) ? backing_path : canonical.string();
-  if (Status status = check_backing_free(path); !status.ok()) return status;
+  const CachedDevice* const again = same_name ? same_name->device.get() : nullptr;
+  if (Status status = check_backing_free(path, again); !status.ok()) return status;
   if (const auto identity = probe_backing(path)) {
-    if (Status status = check_identity_free(*identity, path); !status.ok()) return status;
+    if (Status status = check_identity_free(*identity, path, again); !status.ok()) return status;
   }
   auto backing = open_backing_dev(path);
   if (!backing) return backing.status();
@@ -204,6 +229,7 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
     return Status(Errc::invalid, "backing device " + path + " has " + std::to_string((*backing)->size_bytes()) +
                                      " bytes, not the " + std::to_string(*options.size_bytes) + " that --size says");
   }
+  if (again != nullptr) return add_again(*same_name, std::move(*backing), options);
   {
     const std::unique_lock lock(mutex_);
     entries_.reserve(entries_.size() + 1);  // nothing may fail once it is recorded
@@ -215,22 +241,31 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   return Status();
 }
 
+// Takes up what was removed and kept.
+Status DeviceManagerImpl::add_again(const Entry& parked, std::unique_ptr<BackingDev> backing,
+                                    const AddOptions& options) {
+  const BackingIdentity& recorded = parked.device->recorded_backing();
+  if (backing->identity() != recorded) {
+    return Status(Errc::busy,
+                  "the cache device holds a logical device " + parked.device->name() + " of another backing " +
+                      "device, removed with --no-flush (" + parked.device->backing_path() + ", " + recorded.id +
+                      "); add that one, choose another name, or throw its data away with " + "remove --discard-dirty");
+  }
+  auto device = parked.cache->unpark(parked.device, std::move(backing));
+  if (!device) return device.status();
+  {
+    const std::unique_lock lock(mutex_);
+    for (Entry& entry : entries_) {
+      if (entry.device == parked.device) entry.device = *device;
+    }
+  }
+  return options.settings.empty() ? Status() : (*device)->configure(options.settings);
+}
+
 Status DeviceManagerImpl::flush(const std::string& name) {
   const auto entry = find_entry(name);
   if (!entry) return entry.status();
-  CachedDevice& device = *entry->device;
-  if (!is_exposed(device) && device.dirty_bytes() != 0) {
-    return Status(Errc::dirty, "logical device " + name + " holds " + format_size(device.dirty_bytes()) +
-                                   " that cannot be written back: " + device.stats().detail);
-  }
-  const int error = device.drain(0);
-  if (error == 0) return Status();
-  const LogicDevStats stats = device.stats();
-  if (stats.state == "failed") return Status(Errc::integrity, "logical device " + name + " failed: " + stats.detail);
-  if (stats.lost_bytes != 0) return lost_data(name, stats.lost_bytes);
-  return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
-                                  ": " + format_size(stats.dirty_bytes) +
-                                  " are only in the cache; see the log, then retry");
+  return entry->device->drain(0) == 0 ? Status() : drain_failure(*entry->device);
 }
 
 Status DeviceManagerImpl::set(const std::string& name, const Settings& changes) {
@@ -255,50 +290,108 @@ Result<LogicDevActivity> DeviceManagerImpl::activity(const std::string& name, bo
   return activity;
 }
 
-Status DeviceManagerImpl::remove(const std::string& name) {
-  return no_throw("cannot remove logical device " + name, [&] { return remove_checked(name); });
+Status DeviceManagerImpl::remove(const std::string& name, DirtyData dirty) {
+  return no_throw("cannot remove logical device " + name, [&] { return remove_checked(name, dirty); });
 }
 
-Status DeviceManagerImpl::remove_checked(const std::string& name) {
+// What keeps it from being forgotten without losing anything.
+Status DeviceManagerImpl::write_back(CachedDevice& device) {
+  const LogicDevStats stats = device.stats();
+  if (stats.state != "running" && (stats.dirty_bytes != 0 || stats.state == "failed")) {
+    const std::string why = stats.state == "parked" ? "it was removed with --no-flush; add it again, with its backing "
+                                                      "device " +
+                                                          stats.backing
+                                                    : stats.detail;
+    return Status(Errc::dirty, "logical device " + stats.name + " may hold data that exists only in the cache (" +
+                                   format_size(stats.dirty_bytes) + "): " + why +
+                                   ", or throw the data away with --discard-dirty");
+  }
+  if (stats.lost_bytes != 0) return lost_data(stats.name, stats.lost_bytes);
+  if (stats.state != "running" || device.drain(0) == 0) return Status();
+  if (const std::uint64_t lost = device.stats().lost_bytes; lost != 0) return lost_data(stats.name, lost);
+  return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " +
+                                  stats.name + "; it stays as it is");
+}
+
+Status DeviceManagerImpl::remove_checked(const std::string& name, DirtyData dirty) {
   const std::lock_guard change(change_mutex_);
   const auto entry = find_entry(name);
   if (!entry) return entry.status();
+  CachedDevice& device = *entry->device;
+  if (dirty == DirtyData::keep && !device.serves()) {
+    return Status(Errc::invalid, "logical device " + name + " is not exposed: what it holds stays as it is");
+  }
   const auto set_leaving = [&](bool leaving) {
     const std::unique_lock lock(mutex_);
     for (Entry& e : entries_) {
       if (e.device == entry->device) e.leaving = leaving;
     }
   };
-  // Not found any more from here on, unless it cannot go.
+  // Not found any more from here on, and takes no writes, unless it cannot go.
   set_leaving(true);
+  device.refuse_writes(true);
   struct PutBack {
     const decltype(set_leaving)& set;
+    CachedDevice& device;
     bool needed = true;
     ~PutBack() {
-      if (needed) set(false);
+      if (!needed) return;
+      device.refuse_writes(false);
+      set(false);
     }
-  } put_back{set_leaving};
-  CachedDevice& device = *entry->device;
-  const LogicDevStats stats = device.stats();
-  if (stats.state != "running" && (stats.dirty_bytes != 0 || stats.state == "failed")) {
-    return Status(Errc::dirty, "logical device " + name + " may hold data that exists only in the cache (" +
-                                   format_size(stats.dirty_bytes) + "): " + stats.detail);
+  } put_back{set_leaving, device};
+  if (dirty == DirtyData::write_back) {
+    if (Status status = write_back(device); !status.ok()) return status;
   }
-  if (stats.lost_bytes != 0) {
-    return lost_data(name, stats.lost_bytes);
-  }
-  device.refuse_writes(true);
-  if (stats.state == "running" && device.drain(0) != 0) {
-    device.refuse_writes(false);
-    if (const std::uint64_t lost = device.stats().lost_bytes; lost != 0) return lost_data(name, lost);
-    return Status(Errc::failed, "backing device " + stats.backing + " did not take all data of logical device " + name +
-                                    "; it stays as it is");
+  if (dirty == DirtyData::keep) {
+    Status status = entry->cache->park(entry->device);
+    if (!device.parked()) return status;
+    put_back.needed = false;
+    set_leaving(false);  // it is there, though not exposed
+    return status;
   }
   put_back.needed = false;  // its operations end here, whatever comes of it
   Status status = entry->cache->remove(entry->device);
   const std::unique_lock lock(mutex_);
   std::erase_if(entries_, [&](const Entry& e) { return e.device == entry->device; });
   return status;
+}
+
+Result<std::uint64_t> DeviceManagerImpl::begin_drain(const std::string& name) {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  if (const auto number = entry->device->begin_drain()) return *number;
+  return drain_failure(*entry->device);
+}
+
+Result<DeviceManager::Progress> DeviceManagerImpl::await_drain(const std::string& name, std::uint64_t number,
+                                                               std::uint64_t timeout_ms) {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  const int error = entry->device->await_drain(number, std::max<std::uint64_t>(timeout_ms, 1));
+  if (error != 0 && error != ETIMEDOUT) return drain_failure(*entry->device);
+  return Progress{error == 0, entry->device->dirty_bytes()};
+}
+
+Status DeviceManagerImpl::detach(const std::string& name) { return set_detached(name, true); }
+
+Status DeviceManagerImpl::attach(const std::string& name) { return set_detached(name, false); }
+
+Status DeviceManagerImpl::set_detached(const std::string& name, bool detached) {
+  return no_throw("cannot change logical device " + name, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto entry = find_entry(name);
+    if (!entry) return entry.status();
+    return entry->device->begin_switch({entry->device->mode_choice().mode, detached});
+  });
+}
+
+Result<DeviceManager::Progress> DeviceManagerImpl::await_switch(const std::string& name, std::uint64_t timeout_ms) {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  const auto ended = entry->device->await_switch(timeout_ms);
+  if (ended && !ended->ok()) return *ended;
+  return Progress{ended.has_value(), entry->device->dirty_bytes()};
 }
 
 Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string& name) const {

@@ -18,7 +18,12 @@ class DeviceManagerImpl final : public DeviceManager {
 
   Status open_cache_dev(const std::string& path, const CacheOptions& options) override;
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
-  Status remove(const std::string& name) override;
+  Status remove(const std::string& name, DirtyData dirty) override;
+  Result<std::uint64_t> begin_drain(const std::string& name) override;
+  Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t timeout_ms) override;
+  Status detach(const std::string& name) override;
+  Status attach(const std::string& name) override;
+  Result<Progress> await_switch(const std::string& name, std::uint64_t timeout_ms) override;
   Status flush(const std::string& name) override;
   Status set(const std::string& name, const Settings& changes) override;
   Result<std::vector<SettingValue>> settings(const std::string& name) const override;
@@ -38,12 +43,16 @@ class DeviceManagerImpl final : public DeviceManager {
 
   Result<Cache*> choose_cache(const std::string& label) const;
   Result<Entry> find_entry(const std::string& name) const;
-  Status check_backing_free(const std::string& path) const;
-  Status check_identity_free(const BackingIdentity& identity, const std::string& path) const;
+  // Both leave out `but`, which may be null.
+  Status check_backing_free(const std::string& path, const CachedDevice* but) const;
+  Status check_identity_free(const BackingIdentity& identity, const std::string& path, const CachedDevice* but) const;
   Status open_checked(const std::string& path, const CacheOptions& options);
   Status add_checked(const std::string& name, const std::string& backing_path, const AddOptions& options);
-  Status remove_checked(const std::string& name);
-  static Result<Entry> attach(Cache& cache, const CacheDev::Device& device);
+  Status remove_checked(const std::string& name, DirtyData dirty);
+  static Status write_back(CachedDevice& device);
+  Status set_detached(const std::string& name, bool detached);
+  Status add_again(const Entry& parked, std::unique_ptr<BackingDev> backing, const AddOptions& options);
+  static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device);
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments

@@ -42,6 +42,8 @@ std::string word(RecordType type) {
       return "lost";
     case RecordType::filler:
       return "filler";
+    case RecordType::gone:
+      return "gone";
     case RecordType::none:
       break;
   }
@@ -130,7 +132,7 @@ void dump_records(const CacheDev& dev, const DumpedSegment& segment, const DumpV
     const std::uint64_t offset = g.record_offset(segment.segment, slot);
     const bool readable = dev.space().read(offset, &record, sizeof record);
     if (readable && is_blank<KeyRecord>(dev.space(), offset)) continue;
-    const bool right = readable && record.crc == record_crc(record);
+    const bool right = readable && is_intact(record);
     // Of an earlier life of the segment, or of an earlier formatting.
     if (right && (record.cache_tag != dev.tag() || record.generation != segment.generation)) continue;
     DumpedRecord dumped;
@@ -141,7 +143,7 @@ void dump_records(const CacheDev& dev, const DumpedSegment& segment, const DumpV
                    record.stream == segment.stream;
     dumped.lsn = record.lsn;
     dumped.generation = record.generation;
-    dumped.type = word(record.type);
+    dumped.type = is_void(record) ? "void" : word(record.type);
     dumped.block = record.block;
     dumped.count = record.count;
     dumped.epoch = record.epoch;

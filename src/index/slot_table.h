@@ -12,7 +12,7 @@ namespace pcache {
 using SlotId = std::uint32_t;  // segment x slots per segment + slot
 inline constexpr SlotId kNoSlot = 0xffffffff;
 
-enum class SlotType : std::uint8_t { none = 0, write = 1, clean = 2, zero = 3, lost = 4, filler = 5 };
+enum class SlotType : std::uint8_t { none = 0, write = 1, clean = 2, zero = 3, lost = 4, filler = 5, gone = 6 };
 
 // A slot's block and state in one word, so that a reader sees them together.
 struct SlotKey {

@@ -153,6 +153,8 @@ Status StreamLog::release_all() {
   while (!segments_.empty()) {
     if (Status status = release_front(); !status.ok()) return status;
   }
+  next_lsn_ = 0;  // as whoever finds no segments begins
+  next_chain_ = 0;
   return Status();
 }
 
@@ -177,10 +179,12 @@ bool StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
 }
 
 bool StreamLog::read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const {
-  return cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
-         record.crc == record_crc(record) && record.cache_tag == cache_dev_.tag() &&
-         record.lsn == segment.first_lsn + slot && record.generation == segment.generation &&
-         record.device_id == device_id_ && record.stream == stream_;
+  const bool found =
+      cache_dev_.space().read(cache_dev_.geometry().record_offset(segment.id, slot), &record, sizeof record) &&
+      is_intact(record) && record.cache_tag == cache_dev_.tag() && record.lsn == segment.first_lsn + slot &&
+      record.generation == segment.generation && record.device_id == device_id_ && record.stream == stream_;
+  if (found && is_void(record)) record.type = RecordType::filler;
+  return found;
 }
 
 bool StreamLog::makes_sense(const Replay& device, const KeyRecord& record, std::uint32_t slot,
@@ -193,6 +197,7 @@ bool StreamLog::makes_sense(const Replay& device, const KeyRecord& record, std::
   }
   switch (record.type) {
     case RecordType::zero:
+    case RecordType::gone:
       return true;
     case RecordType::write:
     case RecordType::clean:
@@ -284,6 +289,25 @@ Status StreamLog::fill(const Segment& segment, std::uint64_t lsn, std::uint64_t 
     return Status(Errc::failed, space.path() + ": the cache device failed during recovery");
   }
   return space.persist(offset, sizeof record);
+}
+
+Status StreamLog::void_records(std::span<const std::uint64_t> lsns) {
+  PmemSpace& space = cache_dev_.space();
+  const Geometry& geometry = cache_dev_.geometry();
+  auto segment = segments_.begin();
+  for (std::size_t i = 0; i < lsns.size();) {
+    while (end_lsn(*segment) <= lsns[i]) ++segment;
+    const std::uint64_t records = geometry.record_offset(segment->id, 0);
+    for (; i < lsns.size() && lsns[i] < end_lsn(*segment); ++i) {
+      const auto slot = static_cast<std::uint32_t>(lsns[i] - segment->first_lsn);
+      KeyRecord record;
+      if (!read_record(*segment, slot, record) || record.type == RecordType::filler) continue;
+      const std::array<std::uint32_t, 2> head = {~record.crc, record.cache_tag};  // 8 bytes, which no crash tears
+      if (!space.write(records + slot * kRecordSize, head.data(), sizeof head)) return store_failed();
+    }
+    if (Status status = space.persist(records, slots_ * kRecordSize); !status.ok()) return status;
+  }
+  return Status();
 }
 
 // Persist order: all that the log consists of, then fillers into holes, the filler of the newest epoch, erasures, one

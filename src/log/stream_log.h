@@ -79,6 +79,10 @@ class StreamLog {
   // Both steps for all entries; fails where a cell takes nothing.
   Result<std::uint64_t> append(std::span<LogEntry> entries, std::uint64_t epoch, Persist persist);
 
+  // Makes fillers of the records in these slots, which are in their order, durably: what they say never was. A crash
+  // leaves each as it was or a filler.
+  Status void_records(std::span<const std::uint64_t> lsns);
+
   std::uint64_t next_lsn() const { return next_lsn_; }
   // Slots left in the head segment.
   std::uint32_t room() const;

@@ -24,7 +24,11 @@ struct DeviceRecord {
   std::array<char, 3072> backing_path;
   std::uint64_t settings_given;  // a bit for each setting, by its number
   std::array<std::uint64_t, 32> settings;
-  std::array<std::uint8_t, 328> reserved;
+  std::uint32_t flags;  // kDetached, kParked
+  std::array<std::uint8_t, 324> reserved;
+
+  static constexpr std::uint32_t kDetached = 1;  // it has no log, until it is attached again
+  static constexpr std::uint32_t kParked = 2;    // it is not exposed, until it is added again
 };
 static_assert(sizeof(DeviceRecord) == kMediaPage);
 
@@ -61,6 +65,12 @@ inline Settings settings_of(const DeviceRecord& record) {
   }
   return settings;
 }
+
+inline void set_flag(DeviceRecord& record, std::uint32_t flag, bool on) {
+  record.flags = on ? record.flags | flag : record.flags & ~flag;
+}
+inline bool is_parked(const DeviceRecord& record) { return (record.flags & DeviceRecord::kParked) != 0; }
+inline bool is_detached(const DeviceRecord& record) { return (record.flags & DeviceRecord::kDetached) != 0; }
 
 // The settings that this version does not know stay as they are.
 inline void store_settings(DeviceRecord& record, const Settings& settings) {

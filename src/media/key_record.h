@@ -15,16 +15,17 @@ enum class RecordType : std::uint8_t {
   zero = 3,    // blocks [block, block + count) of this stream's windows read as zeroes since `epoch`
   lost = 4,    // `block` was dirty and its data is unreadable; reads fail until it is written again
   filler = 5,  // nothing: a slot that a crash left empty
+  gone = 6,    // of this stream's blocks in [block, block + count) only the backing knows what they hold
 };
 
 struct KeyRecord {
-  std::uint32_t crc;  // CRC-32C of the 60 bytes after it
+  std::uint32_t crc;  // CRC-32C of the 60 bytes after it; its complement: the record is void, a filler
   std::uint32_t cache_tag;
   std::uint64_t lsn;         // position in the stream: the segment's first LSN + slot
   std::uint64_t generation;  // of the segment
   std::uint64_t block;       // 4 KiB units of the logical device
   std::uint64_t epoch;
-  std::uint64_t count;  // blocks; 1 unless type is zero
+  std::uint64_t count;  // blocks; 1 unless type is zero or gone
   std::uint32_t device_id;
   std::uint32_t payload_crc;  // CRC-32C of the cell
   std::uint16_t batch_pos;    // slots since the first record that was made durable together with this one
@@ -37,5 +38,9 @@ static_assert(sizeof(KeyRecord) == kRecordSize);
 inline std::uint32_t record_crc(const KeyRecord& record) {
   return crc32c(reinterpret_cast<const std::byte*>(&record) + sizeof record.crc, sizeof record - sizeof record.crc);
 }
+
+// What it says never was.
+inline bool is_void(const KeyRecord& record) { return record.crc == ~record_crc(record); }
+inline bool is_intact(const KeyRecord& record) { return record.crc == record_crc(record) || is_void(record); }
 
 }  // namespace pcache

@@ -8,7 +8,7 @@
 namespace pcache {
 
 // The media format's version. A reader refuses any other one.
-inline constexpr std::uint32_t kMediaVersion = 2;
+inline constexpr std::uint32_t kMediaVersion = 3;
 
 inline constexpr std::uint64_t kMediaPage = 4096;  // copies of one item are at least this far apart
 inline constexpr std::uint64_t kCellSize = 4096;   // one cached block

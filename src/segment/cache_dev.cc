@@ -221,10 +221,22 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
                                     " logical devices already; remove one or add another cache device");
 }
 
-Status CacheDev::set_settings(std::uint32_t place, const Settings& settings) {
+Status CacheDev::set_settings(std::uint32_t place, const Settings& settings, std::optional<bool> detached) {
   const std::lock_guard lock(mutex_);
   DeviceRecord record = records_[place];
   store_settings(record, settings);
+  if (detached) set_flag(record, DeviceRecord::kDetached, *detached);
+  return store_device(place, record);
+}
+
+Status CacheDev::set_parked(std::uint32_t place, bool parked) {
+  const std::lock_guard lock(mutex_);
+  DeviceRecord record = records_[place];
+  set_flag(record, DeviceRecord::kParked, parked);
+  return store_device(place, record);
+}
+
+Status CacheDev::store_device(std::uint32_t place, DeviceRecord& record) {
   const Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record);
   if (status.ok()) records_[place] = record;
   return status;

@@ -72,7 +72,9 @@ class CacheDev {
   // never leaves a device with another's dirty tail. Errors: no_space (the table is full), failed.
   Result<std::uint32_t> add_device(DeviceRecord& record);
   // Durable on return.
-  Status set_settings(std::uint32_t place, const Settings& settings);
+  Status set_settings(std::uint32_t place, const Settings& settings, std::optional<bool> detached = std::nullopt);
+  // Durable on return.
+  Status set_parked(std::uint32_t place, bool parked);
   // Forgets the device at `place`, durably.
   Status remove_device(std::uint32_t place);
 
@@ -95,6 +97,7 @@ class CacheDev {
  private:
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
   Status store_superblock();
+  Status store_device(std::uint32_t place, DeviceRecord& record);  // under mutex_
   void load_devices();
   void reject_doubles();
   void repair_copies();

@@ -20,7 +20,7 @@ bool was_never_used(const CacheDev& cache_dev, SegmentId id) {
     if (is_blank<KeyRecord>(cache_dev.space(), offset)) continue;
     KeyRecord record;
     if (!cache_dev.space().read(offset, &record, sizeof record)) return false;
-    if (record.crc != record_crc(record) || record.cache_tag == cache_dev.tag()) return false;
+    if (!is_intact(record) || record.cache_tag == cache_dev.tag()) return false;
   }
   return true;
 }
@@ -121,9 +121,8 @@ std::vector<SegmentPool::InUse> SegmentPool::in_use() const {
 bool holds_records(const CacheDev& cache_dev, SegmentId id) {
   std::array<KeyRecord, kMediaPage / kRecordSize> records;
   if (!cache_dev.space().read(cache_dev.geometry().record_offset(id, 0), records.data(), sizeof records)) return true;
-  return std::any_of(records.begin(), records.end(), [&](const KeyRecord& record) {
-    return record.cache_tag == cache_dev.tag() && record.crc == record_crc(record);
-  });
+  return std::any_of(records.begin(), records.end(),
+                     [&](const KeyRecord& record) { return record.cache_tag == cache_dev.tag() && is_intact(record); });
 }
 
 }  // namespace pcache

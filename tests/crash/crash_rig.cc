@@ -163,6 +163,7 @@ void CrashRig::start(std::uint64_t number) {
   *other_backing_ = first_other_backing_;
   uuid_ = first_uuid_;
   formatting_ = device_may_be_absent_ = other_may_be_absent_ = false;
+  modes_ = {ModeChoice()};
   random_ = CrashRandom(mixed(mixed(seed_) + number));
   engine_ = open(image_, backing_);
 }
@@ -172,10 +173,15 @@ void CrashRig::Engine::close() {
   other.reset();
   cache.reset();
   space = nullptr;
+  backing = nullptr;
 }
 
 void CrashRig::Engine::die() {
   if (space != nullptr) space->die();
+  if (backing != nullptr) {
+    backing->on_write = nullptr;
+    backing->fail({.flushes = 1 << 20});
+  }
   close();
 }
 
@@ -274,8 +280,8 @@ void CrashRig::fail(const std::string& what) {
   if (failure_.empty()) failure_ = what;
 }
 
-bool CrashRig::durable_when_acknowledged() const {
-  return shape_.granularity != Granularity::page || shape_.ack == Ack::durable;
+bool CrashRig::durable_when_acknowledged(const Engine& engine) const {
+  return !is_direct(engine.device->mode()) && (shape_.granularity != Granularity::page || shape_.ack == Ack::durable);
 }
 
 // Each sector gets a value of its own that was never used before.
@@ -297,7 +303,7 @@ void CrashRig::may_become(std::uint64_t offset, const std::vector<std::byte>& co
 }
 
 void CrashRig::has_become(std::uint64_t offset, std::uint64_t length) {
-  if (!durable_when_acknowledged()) return;
+  if (!durable_when_acknowledged(engine_)) return;
   for (std::uint64_t sector = offset / 512; sector < (offset + length) / 512; ++sector) {
     oracle_.possible[sector] = {oracle_.latest[sector]};
   }
@@ -371,7 +377,7 @@ void CrashRig::close_epoch() {
   if (!failure_.empty()) return;
   boundary();
   if (!engine_.cache->commit({engine_.device.get()}).ok()) fail("a commit failed");
-  settle_all();
+  if (!is_direct_now()) settle_all();  // there the backing has yet to be flushed
 }
 
 void CrashRig::writeback() {
@@ -390,16 +396,18 @@ void CrashRig::failing_flush() {
   engine_.backing->fail({});
   if (done || engine_.device->stats().clean_epoch != clean) fail("the dirty tail moved and the backing did not flush");
   // The users' next flush says it, if there was anything to flush; a restart forgets it.
-  flush_must_fail_ = flush_must_fail_ || engine_.backing->counts().failed != failed;
+  const bool has_failed = engine_.backing->counts().failed != failed;
+  flush_must_fail_ = flush_must_fail_ || has_failed;
   // What a kernel could not write it may drop, and the next flush succeeds without it.
-  for (std::size_t at = 0; at < shape_.device_bytes; at += 512) {
+  for (std::size_t at = 0; at < shape_.device_bytes && (has_failed || !is_direct_now()); at += 512) {
     if (random_.below(2) == 0) std::memcpy(&backing_->current[at], &backing_->durable[at], 512);
+    if (is_direct_now()) oracle_.latest[at / 512] = value_at(&backing_->current[at]);
   }
 }
 
 void CrashRig::failing_write() {
   close_epoch();
-  if (!failure_.empty()) return;
+  if (!failure_.empty() || is_direct_now()) return;  // there is nothing to write back
   engine_.backing->fail({.writes = 1, .zeroes = 1});
   if (engine_.device->writeback_step()) fail("an epoch counts as written back that the backing did not take");
   engine_.backing->fail({});
@@ -462,7 +470,7 @@ void CrashRig::kill() {
   boundary();
   engine_ = open(image_, backing_);
   if (!failure_.empty()) return;
-  settle_all();
+  if (!is_direct_now()) settle_all();
   read(0, shape_.device_bytes);
 }
 
@@ -470,6 +478,7 @@ void CrashRig::remove() {
   drain();
   if (!failure_.empty()) return;
   device_may_be_absent_ = true;
+  modes_.push_back(ModeChoice());
   if (Status status = engine_.cache->remove(engine_.device); !status.ok()) fail("remove: " + status.message());
   engine_.device.reset();
   if (!failure_.empty()) return;
@@ -478,6 +487,7 @@ void CrashRig::remove() {
   flush_must_fail_ = false;
   engine_.device = bring_up(engine_, false, true, std::move(backing_dev));
   device_may_be_absent_ = false;
+  modes_ = {ModeChoice()};
 }
 
 void CrashRig::format() {
@@ -489,13 +499,48 @@ void CrashRig::format() {
   old_uuid_ = uuid_;
   ++uuid_[15];
   formatting_ = true;
+  modes_.push_back(ModeChoice());
   CrashSpace space(image_);
   must(CacheDev::format(space, {uuid_, "crash", kSegmentBytes}));
   formatting_ = false;
   device_may_be_absent_ = other_may_be_absent_ = true;
   engine_ = open(image_, backing_);
   device_may_be_absent_ = other_may_be_absent_ = false;
+  modes_ = {ModeChoice()};
   dirty_other();
+}
+
+void CrashRig::switch_mode(Mode mode, bool detached) {
+  if (!failure_.empty()) return;
+  boundary();
+  const bool was_direct = is_direct_now();
+  const ModeChoice to{mode, detached};
+  modes_.push_back(to);
+  if (Status status = engine_.device->begin_switch(to); !status.ok()) fail("a switch: " + status.message());
+  const auto ended = engine_.device->await_switch(0);
+  if (!ended || !ended->ok()) fail("a switch does not end, or fails");
+  if (engine_.device->mode_choice() != to) fail("a switch leaves the mode as it was");
+  modes_ = {to};
+  if (was_direct != is_direct_now()) settle_all();  // the backing was flushed
+}
+
+void CrashRig::failing_switch(Mode mode) {
+  if (!failure_.empty()) return;
+  const ModeChoice from = engine_.device->mode_choice();
+  boundary();
+  modes_.push_back({mode, false});
+  const std::uint64_t failed = engine_.backing->counts().failed;
+  engine_.backing->fail({.flushes = 1});
+  (void)engine_.device->begin_switch({mode, false});
+  engine_.backing->fail({});
+  if (engine_.backing->counts().failed != failed) {
+    if (engine_.device->mode_choice() != from) fail("a switch got by a flush that failed");
+    flush_must_fail_ = true;
+    modes_ = {from};
+  } else {
+    modes_ = {{mode, false}};
+  }
+  switch_mode(mode);
 }
 
 // The other logical device is as it shall stay, part of it only in the cache.
@@ -641,6 +686,10 @@ void CrashRig::check_recovered(std::shared_ptr<const Possible> possible, CrashRa
   if (engine.up() && failure_.empty()) {
     if (const auto found = read_all(engine)) {
       check_possible(*found, *possible);
+      check_agreement(engine, *found);
+      if (std::find(modes_.begin(), modes_.end(), engine.device->mode_choice()) == modes_.end()) {
+        fail("it comes up in a mode that was not switched to");
+      }
       if (work && failure_.empty()) go_on_working(engine, *found, random, cut_more ? &work_cuts : nullptr);
     }
   }
@@ -689,7 +738,7 @@ void CrashRig::go_on_working(Engine& engine, Values values, CrashRandom& random,
       engine.device->write(first * 512, content, outcome.completion());
     }
     if (!outcome.done || outcome.error != 0) fail("after the recovery an operation fails");
-    if (durable_when_acknowledged()) {
+    if (durable_when_acknowledged(engine)) {
       for (std::uint64_t sector = first; sector < first + count; ++sector) now[sector] = {values[sector]};
     }
     possible = std::make_shared<const Possible>(now);
@@ -735,6 +784,16 @@ void CrashRig::check_possible(const Values& found, const Possible& possible) {
     if (std::find(values.begin(), values.end(), found[sector]) == values.end()) {
       return fail("sector " + std::to_string(sector) + " is none of its " + std::to_string(values.size()) +
                   " possible values");
+    }
+  }
+}
+
+// Where nothing is dirty, what is read is what the backing has.
+void CrashRig::check_agreement(Engine& engine, const Values& values) {
+  if (!is_direct(engine.device->mode())) return;
+  for (std::uint64_t sector = 0; sector < sectors(); ++sector) {
+    if (value_at(&cut_backing_->current[sector * 512]) != values[sector]) {
+      return fail("the cache has another value of sector " + std::to_string(sector) + " than the backing");
     }
   }
 }

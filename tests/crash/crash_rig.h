@@ -92,6 +92,10 @@ class CrashRig {
   void remove();
   // Drains, closes, and formats the cache device; then adds the logical devices anew.
   void format();
+  // Switches; fails where the switch does.
+  void switch_mode(Mode mode, bool detached = false);
+  // The switch finds the backing's first flush failing, and is done once more.
+  void failing_switch(Mode mode);
   // Nothing happens; the power may go all the same.
   void idle();
 
@@ -153,7 +157,9 @@ class CrashRig {
   void restore_backing();
 
   std::uint64_t sectors() const { return shape_.device_bytes / 512; }
-  bool durable_when_acknowledged() const;
+  bool durable_when_acknowledged(const Engine& engine) const;
+  bool is_direct_now() const { return engine_.device != nullptr && is_direct(engine_.device->mode()); }
+  void check_agreement(Engine& engine, const Values& values);
   void make_room();
   void dirty_other();
   void boundary();
@@ -198,6 +204,7 @@ class CrashRig {
   bool exploring_ = false;
   bool flush_must_fail_ = false;  // the backing failed one, and the users' flushes have not said it yet
   bool formatting_ = false;
+  std::vector<ModeChoice> modes_;  // that it may be in: one, two during a switch
   bool device_may_be_absent_ = false;
   bool other_may_be_absent_ = false;
   Uuid uuid_{};

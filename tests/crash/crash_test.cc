@@ -35,7 +35,9 @@ struct Operation {
 constexpr std::uint64_t kBlock = 4096;
 
 // Around blocks 10 to 13: every shape in which one write can overlap another, and all that the engine does by itself.
-const std::array<Operation, 33> kOperations = {{
+// The ones after the first kBasicOperations are for AtEveryStepInEachMode.
+constexpr std::size_t kBasicOperations = 33;
+const std::array<Operation, 41> kOperations = {{
     {"write", [](CrashRig& rig) { rig.write(10 * kBlock, 4 * kBlock); }},
     {"overwrite-front", [](CrashRig& rig) { rig.write(9 * kBlock, 2 * kBlock); }},
     {"overwrite-back", [](CrashRig& rig) { rig.write(13 * kBlock, 2 * kBlock); }},
@@ -93,6 +95,14 @@ const std::array<Operation, 33> kOperations = {{
      }},
     {"remove-and-add", [](CrashRig& rig) { rig.remove(); }},
     {"format", [](CrashRig& rig) { rig.format(); }},
+    {"to-writethrough", [](CrashRig& rig) { rig.switch_mode(Mode::writethrough); }},
+    {"to-writearound", [](CrashRig& rig) { rig.switch_mode(Mode::writearound); }},
+    {"to-passthrough", [](CrashRig& rig) { rig.switch_mode(Mode::passthrough); }},
+    {"to-writeonly", [](CrashRig& rig) { rig.switch_mode(Mode::writeonly); }},
+    {"to-writeback", [](CrashRig& rig) { rig.switch_mode(Mode::writeback); }},
+    {"detach", [](CrashRig& rig) { rig.switch_mode(Mode::writethrough, true); }},
+    {"to-writearound-failing", [](CrashRig& rig) { rig.failing_switch(Mode::writearound); }},
+    {"to-writeback-failing", [](CrashRig& rig) { rig.failing_switch(Mode::writeback); }},
 }};
 constexpr std::uint64_t kDefaultTriples = 500;
 
@@ -114,14 +124,14 @@ class CrashTest : public testing::TestWithParam<CrashShape> {
   }
 
   // Explores the last operation of `sequence`.
-  void run(const Sequence& sequence) {
+  void run(const Sequence& sequence, bool any_mode = false) {
     std::string names;
     std::string numbers;
     std::uint64_t number = 0;
     for (const std::size_t operation : sequence) {
       names += std::string(names.empty() ? "" : ", ") + kOperations[operation].name;
       numbers += (numbers.empty() ? "" : ",") + std::to_string(operation);
-      number = number * (kOperations.size() + 1) + operation + 1;
+      number = number * (kBasicOperations + 1) + operation + 1;
     }
     const std::string rerun = names + "\nrun again: PCACHE_CRASH_SEED=" + std::to_string(seed_) +
                               " PCACHE_CRASH_SEQUENCE=" + numbers + " crash --gtest_filter='*OneAndOfTwo*/" +
@@ -137,7 +147,8 @@ class CrashTest : public testing::TestWithParam<CrashShape> {
     rig_.idle();
     ASSERT_EQ(rig_.failure(), "") << rerun;
     ASSERT_EQ(rig_.counts().moments - explored, in_it + 1) << "moments were passed over in " << rerun;
-    ASSERT_TRUE(in_it != 0 || last.moments != Moments::always || on_page()) << "no moment was found in " << rerun;
+    ASSERT_TRUE(in_it != 0 || any_mode || last.moments != Moments::always || on_page())
+        << "no moment was found in " << rerun;
     moments_in_[sequence.back()] += in_it;
     ++sequences_;
   }
@@ -178,13 +189,13 @@ TEST_P(CrashTest, AtEveryStepOfOneAndOfTwoOperations) {
       ASSERT_TRUE(end != at && sequence.back() < kOperations.size() && (*end == ',' || *end == '\0')) << text;
       at = *end == ',' ? end + 1 : end;
     }
-    return run(sequence);
+    return run(sequence, true);
   }
-  for (std::size_t last = 0; last < kOperations.size() && !HasFatalFailure(); ++last) run({last});
-  for (std::size_t first = 0; first < kOperations.size(); ++first) {
-    for (std::size_t last = 0; last < kOperations.size() && !HasFatalFailure(); ++last) run({first, last});
+  for (std::size_t last = 0; last < kBasicOperations && !HasFatalFailure(); ++last) run({last});
+  for (std::size_t first = 0; first < kBasicOperations; ++first) {
+    for (std::size_t last = 0; last < kBasicOperations && !HasFatalFailure(); ++last) run({first, last});
   }
-  for (std::size_t i = 0; i < kOperations.size() && !HasFatalFailure(); ++i) {
+  for (std::size_t i = 0; i < kBasicOperations && !HasFatalFailure(); ++i) {
     const bool never = kOperations[i].moments == Moments::on_page && !on_page();
     EXPECT_EQ(moments_in_[i] == 0, never) << kOperations[i].name;
   }
@@ -192,7 +203,7 @@ TEST_P(CrashTest, AtEveryStepOfOneAndOfTwoOperations) {
 }
 
 TEST_P(CrashTest, AtEveryStepOfThreeOperations) {
-  constexpr std::uint64_t n = kOperations.size();
+  constexpr std::uint64_t n = kBasicOperations;
   const std::uint64_t triples = from_environment("PCACHE_CRASH_TRIPLES", kDefaultTriples);
   if (triples >= n * n * n) {
     const std::uint64_t shards = from_environment("PCACHE_CRASH_SHARDS", 1);
@@ -206,6 +217,41 @@ TEST_P(CrashTest, AtEveryStepOfThreeOperations) {
     run({random.below(n), random.below(n), random.below(n)});
   }
   if (triples >= kDefaultTriples) expect_at_least(kTripleFloors);
+}
+
+// Each operation in each mode, each switch after each operation, and each switch after each other one; then as many
+// sequences of three as PCACHE_CRASH_MODE_TRIPLES says that begin with a switch.
+TEST_P(CrashTest, AtEveryStepInEachMode) {
+  constexpr std::size_t kSwitches = kOperations.size() - kBasicOperations;
+  // These wait for the log to grow by writes, which is not what grows it in every mode.
+  const auto fits = [](std::size_t operation) {
+    const std::string name = kOperations[operation].name;
+    return name != "roll" && name != "reclaim-hot";
+  };
+  for (std::size_t i = 0; i < kSwitches; ++i) {
+    const std::size_t to = kBasicOperations + i;
+    if (!HasFatalFailure()) run({to}, true);
+    for (std::size_t other = 0; other < kOperations.size() && !HasFatalFailure(); ++other) {
+      if (!fits(other)) continue;
+      const bool failing = i + 2 >= kSwitches;
+      if (!failing) run({to, other}, true);
+      if (other < kBasicOperations && !HasFatalFailure() && (failing || i < 3)) run({other, to}, true);
+    }
+  }
+  CrashRandom random(seed_);
+  const std::uint64_t triples = from_environment("PCACHE_CRASH_MODE_TRIPLES", 150);
+  for (std::uint64_t i = 0; i < triples && !HasFatalFailure(); ++i) {
+    std::size_t second = 0;
+    std::size_t third = 0;
+    do {
+      second = random.below(kOperations.size());
+      third = random.below(kOperations.size());
+    } while (!fits(second) || !fits(third));
+    run({kBasicOperations + random.below(kSwitches), second, third}, true);
+  }
+  if (HasFatalFailure()) return;
+  EXPECT_GE(rig_.counts().distinct, 4'000U);
+  EXPECT_GE(rig_.counts().second_cuts, 400U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Media, CrashTest,

@@ -209,6 +209,22 @@ const Update kUpdates[] = {
        bench.add("second");
      },
      [](Bench& bench) { Bench::check(bench.cache_dev->remove_device(0)); }},
+    {"CacheDev::set_settings", "of-two",
+     [](Bench& bench) {
+       with_device(bench);
+       bench.add("second");
+     },
+     [](Bench& bench) {
+       Settings settings;
+       settings.set(Setting::mode, static_cast<std::uint64_t>(Mode::writearound));
+       Bench::check(bench.cache_dev->set_settings(0, settings, true));
+     }},
+    {"CacheDev::set_parked", "of-two",
+     [](Bench& bench) {
+       with_device(bench);
+       bench.add("second");
+     },
+     [](Bench& bench) { Bench::check(bench.cache_dev->set_parked(1, true)); }},
     {"CacheDev::set_clean_epoch", "of-two",
      [](Bench& bench) {
        with_device(bench);
@@ -288,6 +304,15 @@ const Update kUpdates[] = {
        Bench::check(bench.log->commit({&entry, 1}, 2, Persist::synced).status());
      }},
     {"StreamLog::skip", "filler", with_log, [](Bench& bench) { ASSERT_TRUE(bench.log->skip(2, Persist::synced)); }},
+    {"StreamLog::void_records", "two-of-three",
+     [](Bench& bench) {
+       with_log(bench);
+       bench.append_zeroes(3, 1);
+     },
+     [](Bench& bench) {
+       const std::array<std::uint64_t, 2> lsns = {bench.log->next_lsn() - 3, bench.log->next_lsn() - 1};
+       Bench::check(bench.log->void_records(lsns));
+     }},
     {"StreamLog::release_front", "of-two",
      [](Bench& bench) {
        with_log(bench);
@@ -341,7 +366,9 @@ Picture look(CrashMedium& medium, std::string& wrong) {
   for (const CacheDev::Device& device : cache_dev.devices()) {
     picture["device " + std::to_string(device.place)] =
         std::to_string(device.record.device_id) + " " + device.record.name.data() + " " +
-        device.record.backing_id.data() + " " + device.record.backing_path.data();
+        device.record.backing_id.data() + " " + device.record.backing_path.data() + " " +
+        std::to_string(device.record.settings_given) + " " + std::to_string(device.record.settings[0]) + " " +
+        std::to_string(device.record.flags);
     if (!cache_dev.clean_epoch(device.place)) wrong = "a device has no state";
   }
   for (std::uint32_t place = 0; place < 3; ++place) {

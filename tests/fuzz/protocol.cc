@@ -26,7 +26,24 @@ class EchoManager final : public DeviceManager {
   Status add(const std::string& name, const std::string& backing, const AddOptions& options) override {
     return called(name + backing + options.cache_label);
   }
-  Status remove(const std::string& name) override { return called(name); }
+  Status remove(const std::string& name, DirtyData) override { return called(name); }
+  Result<std::uint64_t> begin_drain(const std::string& name) override {
+    const Status status = called(name);
+    if (!status.ok()) return status;
+    return std::uint64_t{1};
+  }
+  Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t) override {
+    const Status status = called(name);
+    if (!status.ok()) return status;
+    return Progress{true, number};
+  }
+  Status detach(const std::string& name) override { return called(name); }
+  Status attach(const std::string& name) override { return called(name); }
+  Result<Progress> await_switch(const std::string& name, std::uint64_t) override {
+    const Status status = called(name);
+    if (!status.ok()) return status;
+    return Progress{true, 0};
+  }
   Status flush(const std::string& name) override { return called(name); }
   Status set(const std::string& name, const Settings& changes) override {
     PCACHE_CHECK(!changes.empty() && check_settings(changes).ok(), "changes are checked");

@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/races/pauses.h"
 #include "tests/support/stored.h"
@@ -318,6 +320,97 @@ TEST_F(Races, RemovalWaitsForOperationsUnderWayAndAnswersThem) {
 }
 
 // Whatever an operation is doing when its device stops, it is answered, and the data is old or new.
+// --- Modes
+
+TEST_F(Races, AWriteThatEnteredTheLogIsPartOfWhatTheSwitchWritesBack) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  const Bytes data = blocks_of(3, 2, 2);
+  Outcome outcome;
+  pauses_.stop_at("write.entered");
+  TestThread writer([&] { rig.device().write(3 * kBlockSize, data, outcome.completion()); });
+  ASSERT_TRUE(pauses_.await({"write.entered"}));
+  TestThread switcher([&] { (void)rig.device().begin_switch({Mode::writearound, false}); });
+  ASSERT_TRUE(pauses_.await({"appends.awaited", "writeback.begun", "switch.held"}));
+  pauses_.go("write.entered");
+  writer.join();
+  switcher.join();
+  EXPECT_EQ(outcome.error, 0);
+  EXPECT_EQ(rig.device().mode(), Mode::writearound);
+  EXPECT_EQ(rig.device().dirty_bytes(), 0U);
+  EXPECT_EQ(backing_blocks(rig, 3, 2), data);
+}
+
+TEST_F(Races, WritesDuringASwitchWaitAndAreDoneInTheNewMode) {
+  for (const auto& [from, to] : {std::pair{Mode::writeback, Mode::writearound},
+                                 {Mode::writearound, Mode::writeback},
+                                 {Mode::writethrough, Mode::passthrough},
+                                 {Mode::passthrough, Mode::writethrough}}) {
+    pauses_.reset();
+    EngineRig rig{RigShape()};
+    fill_backing(rig, 1);
+    ASSERT_TRUE(rig.device().begin_switch({from, false}).ok());
+    ASSERT_EQ(read_blocks(rig, 0, 8), blocks_of(0, 8, 1));
+    ASSERT_EQ(write_blocks(rig, 0, 2, 2), 0);
+    std::array<Outcome, 3> outcomes;
+    const Bytes first = blocks_of(1, 2, 3);
+    const Bytes second = blocks_of(2, 2, 4);
+    pauses_.stop_at("switch.held");
+    TestThread switcher([&, target = to] { (void)rig.device().begin_switch({target, false}); });
+    ASSERT_TRUE(pauses_.await({"switch.held"}));
+    rig.device().write(kBlockSize, first, outcomes[0].completion());
+    rig.device().write(2 * kBlockSize, second, outcomes[1].completion());
+    rig.device().discard(5 * kBlockSize, kBlockSize, outcomes[2].completion());
+    for (const Outcome& outcome : outcomes) EXPECT_FALSE(outcome.done) << "it did not wait";
+    pauses_.go("switch.held");
+    switcher.join();
+    for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.error, 0);
+    EXPECT_EQ(rig.device().mode(), to);
+    Bytes expected = blocks_of(0, 8, 1);
+    put(expected, 0, blocks_of(0, 2, 2));
+    put(expected, kBlockSize, first);
+    put(expected, 2 * kBlockSize, second);
+    put(expected, 5 * kBlockSize, Bytes(kBlockSize));
+    EXPECT_EQ(read_blocks(rig, 0, 8), expected);
+    EXPECT_EQ(backing_blocks(rig, 0, 8) == expected, is_direct(to));
+    rig.kill();
+    EXPECT_EQ(read_blocks(rig, 0, 8), expected);
+  }
+}
+
+// Between leaving the index and its segment being free a block is still in the log, where a crash would find it.
+TEST_F(Races, AWriteAroundABlockThatIsBeingEvictedVoidsIt) {
+  EngineRig rig{RigShape()};
+  fill_first_segment(rig, 1);
+  ASSERT_TRUE(rig.device().begin_switch({Mode::writearound, false}).ok());
+  pauses_.stop_at("reclaim.unpinned");
+  TestThread reclaim([&] { (void)rig.device().reclaim_front(0); });
+  ASSERT_TRUE(pauses_.await({"reclaim.unpinned"}));
+  ASSERT_EQ(write_blocks(rig, 0, 1, 2), 0);
+  EXPECT_EQ(stored(rig, 0).record.type, RecordType::gone);
+  pauses_.go("reclaim.unpinned");
+  reclaim.join();
+  EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 2));
+}
+
+// An acknowledgement that is late is for what the backing has.
+TEST_F(Races, WhileTheLogIsLeftAWriteIsAcknowledgedWhenTheBackingHasIt) {
+  EngineRig rig{RigShape()};
+  ASSERT_EQ(write_blocks(rig, 0, 4, 1), 0);
+  const Bytes data = blocks_of(1, 2, 2);
+  Outcome outcome;
+  pauses_.stop_at("writeback.collected");
+  TestThread switcher([&] { (void)rig.device().begin_switch({Mode::writethrough, false}); });
+  ASSERT_TRUE(pauses_.await({"writeback.collected"}));
+  rig.device().write(kBlockSize, data, outcome.completion());
+  EXPECT_FALSE(outcome.done);
+  EXPECT_EQ(read_blocks(rig, 1, 2), data) << "it is in the log already";
+  pauses_.go("writeback.collected");
+  switcher.join();
+  EXPECT_EQ(outcome.error, 0);
+  EXPECT_EQ(backing_blocks(rig, 1, 2), data);
+}
+
 TEST_F(Races, AnyOperationAtAnyOfItsPointsIsAnsweredWhenTheDeviceStops) {
   const Bytes data = blocks_of(1, 1, 2);
   const Bytes few = part(data, 100, 1000);
@@ -335,12 +428,26 @@ TEST_F(Races, AnyOperationAtAnyOfItsPointsIsAnsweredWhenTheDeviceStops) {
        [&](EngineRig& rig, Outcome& outcome) { rig.device().discard(kBlockSize, kBlockSize, outcome.completion()); }},
       {"flush", [&](EngineRig& rig, Outcome& outcome) { rig.device().flush(outcome.completion()); }},
       {"drain", [&](EngineRig& rig, Outcome& outcome) { outcome.completion()(rig.device().drain(0) == 0 ? 0 : EIO); }},
+      {"switch",
+       [&](EngineRig& rig, Outcome& outcome) {
+         const Mode other = is_direct(rig.device().mode()) ? Mode::writeback : Mode::writearound;
+         outcome.completion()(rig.device().begin_switch({other, false}).ok() ? 0 : EIO);
+       }},
   };
-  const auto prepare = [](EngineRig& rig) {
+  Mode mode = Mode::writeback;
+  const auto prepare = [&mode](EngineRig& rig) {
     fill_backing(rig, 1);
     ASSERT_EQ(write_blocks(rig, 1, 1, 3), 0);
+    ASSERT_TRUE(rig.device().begin_switch({mode, false}).ok());
   };
-  for (const Kind& kind : kinds) {
+  for (const auto& [kind, in] : [&] {
+         std::vector<std::pair<Kind, Mode>> all;
+         for (const Mode each : {Mode::writeback, Mode::writethrough}) {
+           for (const Kind& one : kinds) all.emplace_back(one, each);
+         }
+         return all;
+       }()) {
+    mode = in;
     std::vector<std::string> points;
     {
       EngineRig rig{RigShape{.granularity = Granularity::page, .ack = {}}};
@@ -353,7 +460,7 @@ TEST_F(Races, AnyOperationAtAnyOfItsPointsIsAnsweredWhenTheDeviceStops) {
     }
     EXPECT_FALSE(points.empty()) << kind.name;
     for (const std::string& point : points) {
-      SCOPED_TRACE(std::string(kind.name) + " at " + point);
+      SCOPED_TRACE(std::string(kind.name) + " at " + point + " in mode " + std::to_string(static_cast<int>(mode)));
       EngineRig rig{RigShape{.granularity = Granularity::page, .ack = {}}};
       prepare(rig);
       pauses_.reset();

@@ -143,7 +143,8 @@ int EngineRig::drain() {
 
 bool EngineRig::step() {
   bool progress = device_->writeback_step();
-  if (!progress && device_->dirty_bytes() != 0 && commit().ok()) progress = device_->writeback_step();
+  const bool may_be_used = device_->dirty_bytes() != 0 || is_direct(device_->mode());
+  if (!progress && may_be_used && commit().ok()) progress = device_->writeback_step();
   while (cache_->reclaim_step()) progress = true;
   return progress;
 }

@@ -83,8 +83,13 @@ class OneDevice final : public DeviceManager {
   Status flush(const std::string&) override { return Status(); }
   Status set(const std::string&, const Settings&) override { return Status(); }
   Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
-  Status remove(const std::string&) override { return Status(); }
   Result<LogicDevActivity> activity(const std::string&, bool) override { return LogicDevActivity(); }
+  Status remove(const std::string&, DirtyData) override { return Status(); }
+  Result<std::uint64_t> begin_drain(const std::string&) override { return std::uint64_t{0}; }
+  Result<Progress> await_drain(const std::string&, std::uint64_t, std::uint64_t) override { return Progress{true, 0}; }
+  Status detach(const std::string&) override { return Status(); }
+  Status attach(const std::string&) override { return Status(); }
+  Result<Progress> await_switch(const std::string&, std::uint64_t) override { return Progress{true, 0}; }
   std::shared_ptr<LogicDev> find(const std::string& name) const override {
     return name == device->name() ? device : nullptr;
   }

@@ -339,6 +339,34 @@ TEST_F(CliTest, CommandsReachTheDaemonWithTheirArguments) {
   EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush d", "remove d"}));
 }
 
+TEST_F(CliTest, DrainDetachAttachAndModesWaitUntilTheDaemonIsDone) {
+  const auto server = serve("/mnt/a", manager_);
+  ASSERT_NE(server, nullptr);
+  EXPECT_EQ(run({"drain", "d"}), 0) << printed();
+  EXPECT_EQ(run({"detach", "d"}), 0) << printed();
+  EXPECT_EQ(run({"attach", "d"}), 0) << printed();
+  EXPECT_EQ(run({"set", "d", "mode=writearound"}), 0) << printed();
+  EXPECT_EQ(out_ + err_, "");
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "detach d", "switch d",
+                                                        "switch d", "attach d", "switch d", "switch d",
+                                                        "set d mode=writearound", "switch d", "switch d"}));
+  manager_.outcome(Status(Errc::integrity, "something is lost"));
+  for (const char* command : {"drain", "detach", "attach"}) {
+    EXPECT_EQ(run({command, "d"}), 6) << command;
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  }
+}
+
+TEST_F(CliTest, RemoveKeepsOrDiscardsDirtyDataWhenTold) {
+  const auto server = serve("/mnt/a", manager_);
+  ASSERT_NE(server, nullptr);
+  EXPECT_EQ(run({"remove", "d", "--no-flush"}), 0) << printed();
+  EXPECT_NE(out_.find("stays"), std::string::npos) << printed();
+  EXPECT_EQ(run({"remove", "d", "--discard-dirty"}), 0) << printed();
+  EXPECT_EQ(run({"remove", "d", "--discard-dirty", "--no-flush"}), 2) << printed();
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"keep d", "discard d"}));
+}
+
 TEST_F(CliTest, TheMountMayBeNamedBeforeAndAfterTheCommand) {
   FakeManager other;
   const auto one = serve("/mnt/one", manager_);
@@ -407,7 +435,8 @@ TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
   EXPECT_EQ(out_, std::string("pcachefs ") + kVersion + "\n");
   EXPECT_EQ(err_, "");
   ASSERT_EQ(run({"--help"}), 0);
-  for (const char* command : {"format", "mount", "umount", "add", "remove", "status", "flush", "version"}) {
+  for (const char* command :
+       {"format", "mount", "umount", "add", "remove", "status", "flush", "drain", "detach", "attach", "version"}) {
     EXPECT_NE(out_.find(command), std::string::npos) << command;
     ASSERT_EQ(run({command, "--help"}), 0) << command;
     EXPECT_NE(out_.find("Example: pcachefs " + std::string(command)), std::string::npos) << out_;

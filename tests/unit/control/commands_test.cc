@@ -40,6 +40,10 @@ TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
                          {"get", false, false},
                          {"stats", false, false},
                          {"stats-reset", true, false},
+                         {"drain", true, true},
+                         {"detach", true, true},
+                         {"attach", true, true},
+                         {"await_switch", true, true},
                          {"umount", true, false}}) {
     const Command* command = find_command(row.name);
     ASSERT_NE(command, nullptr) << row.name;
@@ -75,6 +79,31 @@ TEST_F(CommandsTest, AddHandsEverythingOn) {
   EXPECT_EQ(added[1].options.cache_label, "");
   EXPECT_TRUE(added[1].options.settings.empty());
   EXPECT_FALSE(added[1].options.size_bytes.has_value());
+}
+
+TEST_F(CommandsTest, RemoveSaysWhatBecomesOfDirtyData) {
+  ASSERT_TRUE(run("remove", {{"name", "d"}}).ok());
+  ASSERT_TRUE(run("remove", {{"name", "d"}, {"no_flush", true}}).ok());
+  ASSERT_TRUE(run("remove", {{"name", "d"}, {"discard_dirty", true}}).ok());
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "keep d", "discard d"}));
+  EXPECT_EQ(run("remove", {{"name", "d"}, {"no_flush", true}, {"discard_dirty", true}}).status().code(), Errc::invalid);
+  EXPECT_EQ(run("remove", {{"name", "d"}, {"discard_dirty", 1}}).status().code(), Errc::invalid);
+  EXPECT_EQ(manager_.calls().size(), 3U);
+}
+
+TEST_F(CommandsTest, ADrainIsBegunOnceAndAwaitedByItsNumber) {
+  const auto begun = run("drain", {{"name", "d"}});
+  ASSERT_TRUE(begun.ok());
+  EXPECT_EQ(begun->at("number"), 7U);
+  EXPECT_EQ(*run("drain", {{"name", "d"}, {"number", 7U}}), (json{{"done", false}, {"left_bytes", 4096U}}));
+  EXPECT_EQ(*run("drain", {{"name", "d"}, {"number", 7U}}), (json{{"done", true}, {"left_bytes", 0U}}));
+  EXPECT_EQ(run("drain", {{"name", "d"}, {"number", -1}}).status().code(), Errc::invalid);
+  EXPECT_EQ(run("drain", {{"number", 7U}}).status().code(), Errc::invalid);
+  ASSERT_TRUE(run("detach", {{"name", "d"}}).ok());
+  EXPECT_EQ(run("await_switch", {{"name", "d"}})->at("done"), false);
+  ASSERT_TRUE(run("attach", {{"name", "d"}}).ok());
+  EXPECT_EQ(manager_.calls(),
+            (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "detach d", "switch d", "attach d"}));
 }
 
 TEST_F(CommandsTest, SettingsGoThereAndBackAsText) {

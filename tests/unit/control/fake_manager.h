@@ -33,7 +33,21 @@ class FakeManager final : public DeviceManager {
     added_.push_back({name, backing_path, options});
     return outcome_;
   }
-  Status remove(const std::string& name) override { return named("remove", name); }
+  Status remove(const std::string& name, DirtyData dirty) override {
+    return named(dirty == DirtyData::keep ? "keep" : dirty == DirtyData::discard ? "discard" : "remove", name);
+  }
+  Result<std::uint64_t> begin_drain(const std::string& name) override {
+    const Status status = named("drain", name);
+    if (!status.ok()) return status;
+    return std::uint64_t{7};
+  }
+  // Done at the second call.
+  Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t) override {
+    return awaited("await " + std::to_string(number), name);
+  }
+  Status detach(const std::string& name) override { return named("detach", name); }
+  Status attach(const std::string& name) override { return named("attach", name); }
+  Result<Progress> await_switch(const std::string& name, std::uint64_t) override { return awaited("switch", name); }
   Status flush(const std::string& name) override { return named("flush", name); }
   Status set(const std::string& name, const Settings& changes) override {
     std::string text = name;
@@ -100,6 +114,13 @@ class FakeManager final : public DeviceManager {
   }
 
  private:
+  Result<Progress> awaited(const std::string& what, const std::string& name) {
+    const Status status = named(what, name);
+    if (!status.ok()) return status;
+    const std::lock_guard lock(mutex_);
+    ++awaited_;
+    return Progress{awaited_ % 2 == 0, awaited_ % 2 == 0 ? 0U : 4096U};
+  }
   Status named(const std::string& what, const std::string& name) {
     std::unique_lock lock(mutex_);
     calls_.push_back(what + " " + name);
@@ -111,6 +132,7 @@ class FakeManager final : public DeviceManager {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = true;
+  int awaited_ = 0;
   Status outcome_;
   StatusReport report_;
   std::vector<Added> added_;

@@ -54,14 +54,18 @@ TEST(StatusJson, CarriesEveryField) {
   device.name = "n";
   device.backing = "/b";
   device.cache_dev = "lab";
-  device.mode = "writeback";
+  device.mode = "writethrough";
+  device.pending_mode = "writeback";
+  device.detached = true;
   device.state = "failed";
   device.detail = "why";
   device.lost_ranges = {{512, 1024}};
   expected_device.update({{"name", "n"},
                           {"backing", "/b"},
                           {"cache_dev", "lab"},
-                          {"mode", "writeback"},
+                          {"mode", "writethrough"},
+                          {"pending_mode", "writeback"},
+                          {"detached", true},
                           {"state", "failed"},
                           {"detail", "why"},
                           {"lost_ranges", {{{"offset", 512}, {"length", 1024}}}}});
@@ -72,7 +76,9 @@ TEST(StatusJson, CarriesEveryField) {
   constexpr std::size_t kText = sizeof(std::string);
   constexpr std::size_t kNumber = sizeof(std::uint64_t);
   EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + cache_dev_numbers().size() * kNumber) << "a field is not in the table";
-  EXPECT_EQ(sizeof(LogicDevStats), 6 * kText + sizeof(std::vector<ByteRange>) + logic_dev_numbers().size() * kNumber)
+  // `detached` takes as much as a number.
+  EXPECT_EQ(sizeof(LogicDevStats),
+            7 * kText + sizeof(std::vector<ByteRange>) + (logic_dev_numbers().size() + 1) * kNumber)
       << "a field is not in the table";
 }
 

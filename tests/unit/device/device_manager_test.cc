@@ -470,6 +470,113 @@ TEST_F(DeviceManagerTest, ARemovedBackingIsAnybodysAgain) {
   EXPECT_TRUE(open_backing_dev(backing_).ok());
 }
 
+// --- Drain, detach, attach, and removing without writing back
+
+TEST_F(DeviceManagerTest, ADrainIsBegunAndAwaited) {
+  add("db", backing_);
+  write("db", 8192, std::string(8192, 'w'));
+  const auto number = manager_->begin_drain("db");
+  ASSERT_TRUE(number.ok()) << number.status().message();
+  constexpr std::uint64_t kMinute = 60'000;
+  const auto progress = manager_->await_drain("db", *number, kMinute);
+  ASSERT_TRUE(progress.ok()) << progress.status().message();
+  EXPECT_TRUE(progress->done);
+  EXPECT_EQ(progress->left_bytes, 0U);
+  EXPECT_EQ(read_file(backing_, 8191, 8194), "b" + std::string(8192, 'w') + "b");
+  EXPECT_EQ(manager_->begin_drain("other").status().code(), Errc::not_found);
+}
+
+TEST_F(DeviceManagerTest, ADetachedDeviceIsUsableHoldsNothingAndComesBackInItsMode) {
+  constexpr std::uint64_t kMinute = 60'000;
+  AddOptions options;
+  options.settings.set(Setting::mode, static_cast<std::uint64_t>(Mode::writethrough));
+  ASSERT_TRUE(manager_->add("db", backing_, options).ok());
+  EXPECT_EQ(stats("db").mode, "writethrough");
+  write("db", 0, std::string(8192, 'w'));
+  EXPECT_EQ(read_file(backing_, 0, 8193), std::string(8192, 'w') + "b");
+  ASSERT_TRUE(manager_->detach("db").ok());
+  const auto detached = manager_->await_switch("db", kMinute);
+  ASSERT_TRUE(detached.ok() && detached->done);
+  EXPECT_EQ(stats("db").mode, "passthrough");
+  EXPECT_TRUE(stats("db").detached);
+  write("db", 4096, std::string(4096, 'x'));
+  EXPECT_EQ(read("db", 0, 8193), std::string(4096, 'w') + std::string(4096, 'x') + "b");
+  start();
+  EXPECT_TRUE(stats("db").detached) << "it is forgotten by a restart";
+  EXPECT_EQ(manager_->status().cache_devs.at(0).segments_used, 0U);
+  EXPECT_EQ(read("db", 4095, 2), "wx");
+  ASSERT_TRUE(manager_->attach("db").ok());
+  const auto attached = manager_->await_switch("db", kMinute);
+  ASSERT_TRUE(attached.ok() && attached->done);
+  EXPECT_EQ(stats("db").mode, "writethrough");
+  EXPECT_FALSE(stats("db").detached);
+  EXPECT_EQ(read("db", 4095, 2), "wx");
+}
+
+TEST_F(DeviceManagerTest, AModeIsSwitchedToWhileInUseAndStored) {
+  constexpr std::uint64_t kMinute = 60'000;
+  add("db", backing_);
+  write("db", 0, std::string(8192, 'w'));
+  Settings changes;
+  changes.set(Setting::mode, static_cast<std::uint64_t>(Mode::writearound));
+  ASSERT_TRUE(manager_->set("db", changes).ok());
+  const auto switched = manager_->await_switch("db", kMinute);
+  ASSERT_TRUE(switched.ok() && switched->done);
+  EXPECT_EQ(read_file(backing_, 0, 8193), std::string(8192, 'w') + "b");
+  EXPECT_EQ(stats("db").mode, "writearound");
+  EXPECT_EQ(stats("db").pending_mode, "");
+  start();
+  EXPECT_EQ(stats("db").mode, "writearound");
+}
+
+TEST_F(DeviceManagerTest, WhatIsRemovedAndKeptComesBackWithItsBackingAndName) {
+  add("db", backing_);
+  write("db", 0, std::string(4096, 'w'));
+  ASSERT_TRUE(manager_->remove("db", DirtyData::keep).ok());
+  EXPECT_EQ(manager_->find("db"), nullptr);
+  EXPECT_EQ(read_file(backing_, 0, 1), "b");
+  for (const bool restarted : {false, true}) {
+    if (restarted) start();
+    EXPECT_EQ(stats("db").state, "parked") << restarted;
+    EXPECT_EQ(stats("db").dirty_bytes, 4096U);
+    EXPECT_EQ(manager_->find("db"), nullptr);
+    // Nothing loses the data by mistake.
+    EXPECT_EQ(manager_->remove("db").code(), Errc::dirty);
+    EXPECT_EQ(manager_->remove("db", DirtyData::keep).code(), Errc::invalid);
+    EXPECT_EQ(refusal_of_add("other", backing_), Errc::busy);
+    const std::string another = dir_ / "another";
+    make_file(another, kSize, 'c');
+    EXPECT_EQ(refusal_of_add("db", another), Errc::busy);
+  }
+  add("db", backing_);
+  EXPECT_EQ(stats("db").state, "running");
+  EXPECT_EQ(read("db", 0, 4097), std::string(4096, 'w') + "b");
+  ASSERT_TRUE(manager_->flush("db").ok());
+  EXPECT_EQ(read_file(backing_, 0, 4097), std::string(4096, 'w') + "b");
+  // Once more without a restart in between.
+  write("db", 4096, std::string(4096, 'x'));
+  ASSERT_TRUE(manager_->remove("db", DirtyData::keep).ok());
+  add("db", backing_);
+  EXPECT_EQ(read("db", 4095, 2), "wx");
+  ASSERT_TRUE(manager_->remove("db").ok());
+  EXPECT_EQ(manager_->status().cache_devs.at(0).segments_used, 0U);
+}
+
+TEST_F(DeviceManagerTest, DirtyDataIsThrownAwayOnlyWhenThatIsAskedFor) {
+  add("db", backing_);
+  write("db", 0, std::string(4096, 'w'));
+  ASSERT_TRUE(manager_->remove("db", DirtyData::keep).ok());
+  ASSERT_TRUE(manager_->remove("db", DirtyData::discard).ok());
+  EXPECT_TRUE(manager_->status().logic_devs.empty());
+  EXPECT_EQ(manager_->status().cache_devs.at(0).segments_used, 0U);
+  add("db", backing_);
+  EXPECT_EQ(read("db", 0, 1), "b");
+  write("db", 0, std::string(4096, 'w'));
+  ASSERT_TRUE(manager_->remove("db", DirtyData::discard).ok());
+  add("db", backing_);
+  EXPECT_EQ(read("db", 0, 1), "b");
+}
+
 // --- Backings that are not what they were
 
 TEST_F(DeviceManagerTest, AMissingBackingIsListedAndNotExposed) {

@@ -1,0 +1,60 @@
+// Operations that go to the backing directly: no two of them are on the same blocks at a time, and none begins while
+// another mode is being switched to.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "cache/write_op.h"
+
+namespace pcache {
+
+// Thread-safe. Its lock is taken inside those of streams.
+class DirectGate {
+ public:
+  enum class State {
+    off,   // operations go to the log
+    held,  // all wait
+    on,
+    shut,  // for good
+  };
+  enum class Entry {
+    off,      // not taken: the operation belongs in the log
+    waits,    // taken; next() or take_waiting() gives it back
+    entered,  // not taken: it may go on, and leaves when it is finished
+    shut,     // not taken: it fails
+  };
+
+  // `op` has said which blocks it is for. Those that wait are let in in their order, as far as they overlap. Throws
+  // std::bad_alloc; `op` is as before then.
+  Entry enter(std::unique_ptr<WriteOp>& op);
+  void leave(const WriteOp& op);
+  // One that waited and has entered now; null: none may.
+  std::unique_ptr<WriteOp> next();
+  // One that waits, whatever it waits for; null: none does.
+  std::unique_ptr<WriteOp> take_waiting();
+
+  void set(State state);
+  // Returns when all that entered have left.
+  void await_empty();
+  // Whether an operation on `block` has entered and not left. Whoever asks under its stream's lock, and hears no, comes
+  // before the operation takes that lock.
+  bool is_busy(std::uint64_t block) const;
+
+ private:
+  bool may_enter(std::size_t waiting) const;
+
+  mutable std::mutex mutex_;
+  std::condition_variable emptied_;
+  State state_ = State::off;
+  std::vector<const WriteOp*> entered_;  // has room for those that wait too
+  std::atomic<std::size_t> count_{0};    // of them
+  std::deque<std::unique_ptr<WriteOp>> waiting_;
+};
+
+}  // namespace pcache
