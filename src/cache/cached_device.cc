@@ -66,8 +66,8 @@ void CachedDevice::start() {
 void CachedDevice::stop() {
   if (stopped_.exchange(true)) return;
   PCACHE_PAUSE_POINT("stop.begun");
+  cache_.fail_waiting(this);  // a switch of the mode, which the worker may be in, waits for them
   worker_.stop();
-  cache_.fail_waiting(this);
   gate_.set(DirectGate::State::shut);
   while (std::unique_ptr<WriteOp> op = gate_.take_waiting()) finish(std::move(op), EIO);
   {
