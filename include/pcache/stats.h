@@ -24,6 +24,7 @@ struct LogicDevStats {
   std::string detail;              // why, when the state is not "running"; else what goes wrong now, or empty
   std::uint64_t dirty_bytes = 0;   // only in the cache so far
   std::uint64_t cached_bytes = 0;  // readable from the cache, dirty ones included
+  std::uint64_t used_bytes = 0;    // of the cache device, of which share_min and share_max are a part
   std::uint64_t reads = 0;         // requests
   std::uint64_t read_bytes = 0;
   std::uint64_t read_hits = 0;     // 4 KiB blocks served from the cache

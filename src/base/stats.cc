@@ -13,6 +13,7 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
     {"size_bytes", &LogicDevStats::size_bytes, kGauge},
     {"dirty_bytes", &LogicDevStats::dirty_bytes, kGauge},
     {"cached_bytes", &LogicDevStats::cached_bytes, kGauge},
+    {"used_bytes", &LogicDevStats::used_bytes, kGauge},
     {"reads", &LogicDevStats::reads, kCounter},
     {"read_bytes", &LogicDevStats::read_bytes, kCounter},
     {"read_hits", &LogicDevStats::read_hits, kCounter},

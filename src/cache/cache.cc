@@ -12,9 +12,6 @@ namespace {
 // A stream writes to one segment at a time and needs a second one to go on to; all devices together may take up to a
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
-// As in S3-FIFO (J. Yang and others, SOSP 2023): most of what is read once is not read again, and a tenth of the cache
-// is enough to find out.
-constexpr std::uint32_t kProbationShare = 10;
 
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
@@ -67,7 +64,6 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       ahead_(std::max(2U, pool_.total() / 32)),
-      probation_target_(std::max(1U, pool_.total() / kProbationShare)),
       reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
       sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
       prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
@@ -122,6 +118,15 @@ std::uint32_t Cache::streams_for_new_device() const {
   return std::min(fair, allowed - used);
 }
 
+Status Cache::check_share_min(const CachedDevice* of, std::uint64_t share_min, std::uint32_t more_streams) const {
+  const std::uint64_t segment_size = cache_dev_->geometry().segment_size;
+  std::vector<std::uint32_t> mins{share_of(share_min, kPercent | 100, pool_.total(), segment_size).min};
+  for (const auto& device : devices()) {
+    if (device.get() != of) mins.push_back(device->share().min);
+  }
+  return check_shares(mins, pool_.total(), reserve() + more_streams + ahead_, segment_size, cache_dev_->label());
+}
+
 Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing,
                                                  const Settings& settings) {
   if (backing->size_bytes() > kMaxDeviceBytes) {
@@ -140,6 +145,10 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
     return Status(Errc::invalid, "the name, path or identity of backing device " + backing->path() + " is too long");
   }
   store_settings(record, settings);
+  const std::lock_guard shares(shares_mutex_);
+  if (Status status = check_share_min(nullptr, settings.get(Setting::share_min), record.streams); !status.ok()) {
+    return status;
+  }
   const auto place = cache_dev_->add_device(record);
   if (!place) return place.status();
   // A device that cannot be brought up must not be there at the next opening.
@@ -204,33 +213,37 @@ void Cache::start() {
   for (const auto& device : devices_) device->start();
 }
 
-void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first) {
+void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share) {
   try {
     const std::lock_guard lock(waiting_mutex_);
     if (!device.stopped()) {
       if (first) {
-        queue_.push_front({&device, nullptr});
+        queue_.push_front({&device, nullptr, for_share});
         queue_.front().op = std::move(op);
       } else {
-        queue_.push_back({&device, nullptr});
+        queue_.push_back({&device, nullptr, for_share});
         queue_.back().op = std::move(op);
       }
-      waiting_.fetch_add(1, std::memory_order_relaxed);
+      if (!for_share) waiting_.fetch_add(1, std::memory_order_relaxed);
     }
   } catch (const std::bad_alloc&) {
     // Not in the queue, and therefore still here.
   }
   if (op) return device.finish(std::move(op), EIO);
+  if (for_share) device.kick();
   reclaim_.kick();
 }
 
 // Lets the writes that wait go on, first come first served, as long as there are free segments.
 bool Cache::wake_writers() {
   bool woke = false;
-  while (pool_.free_count() > reserve()) {
-    if (!wake_writer([](const Waiting&) { return true; })) return woke;
+  // Writes of a device that had all it may have wait for nobody else. Where there is no space at all they go on waiting
+  // with the others.
+  while (wake_writer(
+      [](const Waiting& w) { return w.for_share && (!w.device->at_share_max() || w.device->may_take_share(*w.op)); })) {
     woke = true;
   }
+  while (pool_.free_count() > reserve() && wake_writer([](const Waiting& w) { return !w.for_share; })) woke = true;
   // What others hold on to must not stop a device whose own segments become clean.
   for (const auto& device : devices()) {
     if (pool_.free_count() == 0) break;
@@ -258,7 +271,7 @@ std::optional<Cache::Waiting> Cache::next_waiting(Wanted wanted) {
   if (next == queue_.end()) return std::nullopt;
   std::optional<Waiting> taken(std::move(*next));
   queue_.erase(next);
-  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  if (!taken->for_share) waiting_.fetch_sub(1, std::memory_order_relaxed);
   return taken;
 }
 
@@ -291,43 +304,6 @@ void Cache::fail_hopeless_writers() {
   for (const auto& device : devices()) {
     if (device->backing_failing()) fail_waiting(device.get());
   }
-}
-
-bool Cache::reclaim_step() {
-  const std::lock_guard step(reclaim_mutex_);
-  const bool woke = wake_writers();
-  if (!short_of_space()) return woke;
-
-  // The oldest segment, but one on probation first while there are many of them.
-  struct Candidate {
-    bool first = false;
-    std::uint64_t age = 0;
-    std::shared_ptr<CachedDevice> device;
-    std::optional<std::uint32_t> stream;  // none: on probation
-  };
-  std::vector<Candidate> candidates;
-  std::uint32_t on_probation = 0;
-  for (const auto& device : devices()) on_probation += device->probation().segments();
-  for (const auto& device : devices()) {
-    for (const CachedDevice::Victim& victim : device->victims()) {
-      if (victim.clean) candidates.push_back({false, victim.age, device, victim.stream});
-    }
-    if (const auto oldest = device->probation().oldest()) {
-      candidates.push_back({on_probation > probation_target_ && oldest->full, oldest->age, device, std::nullopt});
-    }
-    device->kick();  // more may become clean
-  }
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.first != b.first ? a.first : a.age < b.age; });
-  for (const Candidate& candidate : candidates) {
-    CachedDevice& device = *candidate.device;
-    if (candidate.stream ? device.reclaim_front(*candidate.stream) : device.reclaim_probation()) {
-      wake_writers();
-      return true;
-    }
-  }
-  fail_hopeless_writers();
-  return woke;
 }
 
 Status Cache::commit(const std::vector<CachedDevice*>& devices) try {

@@ -71,6 +71,11 @@ class Cache {
   CacheDev& cache_dev() { return *cache_dev_; }
   const CacheOptions& options() const { return options_; }
 
+  // Whether what all logical devices keep to themselves is still there to give when `of` has this share_min, or a new
+  // one with so many streams. Under shares_mutex() until it is in force. Errors: invalid.
+  Status check_share_min(const CachedDevice* of, std::uint64_t share_min, std::uint32_t more_streams = 0) const;
+  std::mutex& shares_mutex() { return shares_mutex_; }
+
   // --- For CachedDevice
 
   std::uint64_t now_ms() const { return clock_(); }
@@ -94,7 +99,8 @@ class Cache {
   bool may_relocate() const { return pool_.free_count() > reserve() && waiting_.load(std::memory_order_relaxed) == 0; }
   // Whether room for something new is made by dropping something: free segments are those that reclaim frees ahead.
   bool full() const { return pool_.free_count() <= reserve() + ahead_ + 1; }
-  void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
+  // `for_share`: not for space, but for `device` to have less than its share_max.
+  void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share = false);
   // Ends the writes of `device` that wait for space.
   void fail_waiting(const CachedDevice* device);
   // Lets those of `device` go on that wait for space, whether there is some or not.
@@ -109,6 +115,7 @@ class Cache {
   struct Waiting {
     CachedDevice* device = nullptr;
     std::unique_ptr<WriteOp> op;
+    bool for_share = false;
   };
   struct Flushing {
     CachedDevice* device = nullptr;
@@ -119,6 +126,8 @@ class Cache {
   std::uint32_t streams_for_new_device() const;
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
   bool wake_writers();
+  bool reclaim_from(const std::vector<std::shared_ptr<CachedDevice>>& devices, std::uint32_t segments);
+  bool reclaim_for_all(const std::vector<std::shared_ptr<CachedDevice>>& devices);
   template <typename Wanted>
   bool wake_writer(Wanted wanted);
   template <typename Wanted>
@@ -140,18 +149,19 @@ class Cache {
   const Ack ack_;
   const Persist ack_persist_;
   std::atomic<std::uint32_t> reserve_{0};
-  const std::uint32_t ahead_;             // segments that reclaim keeps free beyond the reserve
-  const std::uint32_t probation_target_;  // segments on probation from which on reclaim takes those first
+  const std::uint32_t ahead_;  // segments that reclaim keeps free beyond the reserve
 
   mutable std::mutex devices_mutex_;
   std::vector<std::shared_ptr<CachedDevice>> devices_;
   bool started_ = false;
 
+  std::mutex shares_mutex_;  // while a share_min changes; comes before other locks
+
   std::mutex reclaim_mutex_;  // one reclaim step at a time, and none while a device's segments are given back
 
   std::mutex waiting_mutex_;
   std::deque<Waiting> queue_;
-  std::atomic<std::uint64_t> waiting_{0};
+  std::atomic<std::uint64_t> waiting_{0};  // those that do not wait for their own share
 
   std::mutex commit_mutex_;
   Status commit_error_;

@@ -147,9 +147,13 @@ Status CachedDevice::configure(const Settings& changes) {
   Settings at_once = changes;
   at_once.unset(Setting::mode);
   if (!at_once.empty()) {
+    const std::lock_guard shares(cache_.shares_mutex());
     const std::lock_guard lock(settings_mutex_);
     const auto changed = settings_.changed(at_once);
     if (!changed) return changed.status();
+    if (changes.has(Setting::share_min)) {
+      if (Status status = cache_.check_share_min(this, changes.get(Setting::share_min)); !status.ok()) return status;
+    }
     if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
     settings_.set_stored(*changed, at_once);
   }
@@ -328,6 +332,29 @@ void CachedDevice::reset_activity() {
   activity_since_ms_ = cache_.now_ms();
 }
 
+std::uint32_t CachedDevice::segments_used() const {
+  std::uint32_t segments = probation_.segments();
+  for (const auto& stream : streams_) segments += stream->log.segment_count();
+  return segments;
+}
+
+Share CachedDevice::share() const {
+  return share_of(setting(Setting::share_min), setting(Setting::share_max), cache_.pool().total(),
+                  cache_.cache_dev().geometry().segment_size);
+}
+
+bool CachedDevice::short_of_share() {
+  if (!at_share_max() || probation_.segments() != 0) return false;
+  const std::vector<Victim> fronts = victims();
+  return std::none_of(fronts.begin(), fronts.end(), [](const Victim& front) { return front.clean; });
+}
+
+// Whether what is only copied into the cache may take a segment.
+bool CachedDevice::may_fill() const { return cache_.may_fill() && !at_share_max(); }
+
+// Whether something has to go for what comes.
+bool CachedDevice::is_full() const { return cache_.full() || segments_used() + 1 >= share().max; }
+
 LogicDevStats CachedDevice::stats() const {
   LogicDevStats s;
   s.name = name_;
@@ -370,6 +397,7 @@ LogicDevStats CachedDevice::stats() const {
   s.relocated_bytes = relocated_blocks_ * kBlockSize;
   s.promoted_bytes = promoted_blocks_ * kBlockSize;
   s.ghost_hits = ghost_hits_;
+  s.used_bytes = segments_used() * cache_.cache_dev().geometry().segment_size;
   s.checksum_errors = checksum_errors_;
   s.bypassed_bytes = bypassed_bytes_;
   s.epoch = epoch_;

@@ -23,6 +23,7 @@
 #include "cache/op_timer.h"
 #include "cache/probation.h"
 #include "cache/sequential_reads.h"
+#include "cache/share.h"
 #include "cache/stream.h"
 #include "cache/write_op.h"
 #include "pcache/backing_dev.h"
@@ -109,6 +110,14 @@ class CachedDevice final : public LogicDev {
   };
   std::vector<Victim> victims();
   const Probation& probation() const { return probation_; }
+
+  // Segments that it has, of its log and on probation.
+  std::uint32_t segments_used() const;
+  Share share() const;
+  // Whether it has all that it may have: what it needs more it takes from itself.
+  bool at_share_max() const { return segments_used() >= share().max; }
+  // And there is nothing clean to take.
+  bool short_of_share();
 
   // Ends the open epoch if anything was written in it. Returns the last closed epoch. Writes that are acknowledged
   // before the call belong to that epoch or an older one.
@@ -232,13 +241,15 @@ class CachedDevice final : public LogicDev {
   void read_block(ReadOp& op, std::uint64_t block);
   void fetched(Fetch& fetch, int error);
   void fill(Fetch& fetch);
+  bool may_fill() const;
+  bool is_full() const;
   std::size_t fill_log(Stream& stream, std::span<LogEntry> entries);
   std::size_t fill_probation(Stream& stream, std::span<LogEntry> entries);
   bool admits_reads() const { return mode() != Mode::writeonly && mode() != Mode::passthrough; }
   void drop_bare(Stream& stream, SlotId slot);
 
   // write_path.cc
-  enum class Progress { done, no_space, needs_block, elsewhere, failed };  // elsewhere: not in the log
+  enum class Progress { done, no_space, no_share, needs_block, elsewhere, failed };  // elsewhere: not in the log
   Progress advance(WriteOp& op);
   Progress write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count);
   Progress write_part(WriteOp& op);

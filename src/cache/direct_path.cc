@@ -51,12 +51,13 @@ void CachedDevice::go_direct(std::unique_ptr<WriteOp> op) {
 // Continues one that has entered, also after it waited for space.
 void CachedDevice::start_direct(std::unique_ptr<WriteOp> op) {
   const bool refused = stopped_ || failed_ || refusing_writes_;
-  switch (refused ? Progress::failed : invalidate(*op)) {
+  switch (const Progress progress = refused ? Progress::failed : invalidate(*op)) {
     case Progress::done:
       PCACHE_PAUSE_POINT("direct.invalidated");
       return issue_direct(std::move(op));
     case Progress::no_space:
-      return suspend(std::move(op), Progress::no_space);
+    case Progress::no_share:
+      return suspend(std::move(op), progress);
     default:
       return finish(std::move(op), EIO);
   }

@@ -328,7 +328,7 @@ void CachedDevice::fill(Fetch& fetch) {
         continue;
       }
       const LogEntry entry{RecordType::clean, block, 1, fetch.buffer.data() + done * kBlockSize};
-      if (returns || !cache_.full()) {
+      if (returns || !is_full()) {
         to_log[logged++] = entry;
       } else {
         to_probation[tried++] = entry;
@@ -339,7 +339,7 @@ void CachedDevice::fill(Fetch& fetch) {
     read_fills_.fetch_add(kept, std::memory_order_relaxed);
     refused_no_space_.fetch_add(logged + tried - kept, std::memory_order_relaxed);
   }
-  if (cache_.short_of_space()) cache_.kick_reclaim();
+  if (cache_.short_of_space() || at_share_max()) cache_.kick_reclaim();
 }
 
 // Appends what was read from the backing. Returns how many blocks. Nothing here needs to be durable: a record whose
@@ -348,7 +348,7 @@ std::size_t CachedDevice::fill_log(Stream& stream, std::span<LogEntry> entries) 
   std::size_t kept = 0;
   while (!entries.empty()) {
     if (stream.log.room() == 0) {
-      if (!cache_.may_fill()) return kept;
+      if (!may_fill()) return kept;
       const auto room = stream.log.reserve();
       if (!room || *room == 0) return kept;
     }
@@ -377,8 +377,7 @@ std::size_t CachedDevice::fill_probation(Stream& stream, std::span<LogEntry> ent
   std::size_t kept = 0;
   while (!entries.empty()) {
     SlotId first = kNoSlot;
-    const std::uint32_t claimed =
-        probation_.claim(static_cast<std::uint32_t>(entries.size()), cache_.may_fill(), first);
+    const std::uint32_t claimed = probation_.claim(static_cast<std::uint32_t>(entries.size()), may_fill(), first);
     if (claimed == 0) return kept;
     std::array<bool, kBatchBlocks> stored{};
     for (std::uint32_t i = 0; i < claimed; ++i) {

@@ -130,7 +130,8 @@ void CachedDevice::empty_slots(SegmentId segment) {
 bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency) {
   if (mode() == Mode::passthrough) return false;
   if (stream.log.room() == 0) {
-    if (key.type != SlotType::lost && !cache_.may_relocate()) return false;  // a lost one may take from the reserve
+    const bool may = cache_.may_relocate() && segments_used() <= share().max;
+    if (key.type != SlotType::lost && !may) return false;  // a lost one may take from the reserve
     const auto room = stream.log.reserve();
     if (!room || *room == 0) return false;
   }

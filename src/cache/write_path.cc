@@ -85,11 +85,11 @@ void CachedDevice::forget_part(const WriteOp& op) {
 
 void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
   if (why == Progress::elsewhere) return go_direct(std::move(op));
-  if (why == Progress::no_space) {
+  if (why == Progress::no_space || why == Progress::no_share) {
     space_waits_.fetch_add(1, std::memory_order_relaxed);
     op->waiting_since_ns = OpTimer::now();
     const bool first = op->waited;
-    return cache_.wait_for_space(*this, std::move(op), first);
+    return cache_.wait_for_space(*this, std::move(op), first, why == Progress::no_share);
   }
   // The block is read as any reader would read it, which also keeps it in the cache if there is space.
   const std::span<std::byte> base(op->part->base.data(), bytes_in(op->part->watch.block));
@@ -256,10 +256,13 @@ CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
 CachedDevice::Progress CachedDevice::make_room(Stream& stream, WriteOp& op) {
   if (!stream.zeros.empty()) stream.zeros.reserve();
   if (stream.log.room() != 0) return Progress::done;
-  if (!has_share_left(stream) && !cache_.may_take_segment(op.waited)) return Progress::no_space;
+  if (!has_share_left(stream)) {
+    if (at_share_max()) return Progress::no_share;
+    if (!cache_.may_take_segment(op.waited)) return Progress::no_space;
+  }
   const auto room = stream.log.reserve();
   if (!room) return Progress::failed;
-  if (cache_.short_of_space()) cache_.kick_reclaim();
+  if (cache_.short_of_space() || at_share_max()) cache_.kick_reclaim();
   if (*room == 0) return Progress::no_space;
   if (!op.discard) op.waited = false;  // a discard may need a segment in each stream before it gets on
   return Progress::done;

@@ -357,14 +357,19 @@ bool CachedDevice::epoch_due(std::uint64_t now) {
 std::chrono::milliseconds CachedDevice::background_step() {
   const std::uint64_t now = cache_.now_ms();
   const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
+  std::uint64_t dirty_high = amount_bytes(setting(Setting::dirty_high), capacity);
+  // Or a device with a small share would only begin when there is nothing left of it.
+  if (const std::uint32_t most = share().max; most < cache_.pool().total()) {
+    const std::uint64_t bytes = most * cache_.cache_dev().geometry().slots_per_segment * kBlockSize;
+    dirty_high = std::min(dirty_high, bytes / 2);
+  }
   const bool draining = drain_epoch_ > clean_epoch_;
   if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;
   if (switch_pending_) return switch_step() ? std::chrono::milliseconds(0) : kRetryWhenDraining;
   if (mode() == Mode::passthrough && holds_segments()) {
     return release_void_step() ? std::chrono::milliseconds(0) : kRetry;
   }
-  const bool pressed =
-      draining || cache_.short_of_space() || dirty_bytes() > amount_bytes(setting(Setting::dirty_high), capacity);
+  const bool pressed = draining || cache_.short_of_space() || short_of_share() || dirty_bytes() > dirty_high;
   bool none_closed = false;
   std::uint64_t opened = 0;
   {

@@ -29,6 +29,7 @@ Result<std::uint32_t> StreamLog::reserve() {
   if (!taken) return taken.status();
   if (!*taken) return std::uint32_t{0};
   segments_.push_back({(*taken)->id, (*taken)->generation, next_chain_, next_lsn_});
+  count_segments();
   ++next_chain_;
   return slots_;
 }
@@ -146,6 +147,7 @@ std::uint32_t StreamLog::slot_of(std::uint64_t lsn) const {
 Status StreamLog::release_front() {
   const Status status = pool_.release(segments_.front().id);
   if (status.ok()) segments_.pop_front();
+  count_segments();
   return status;
 }
 
@@ -175,6 +177,7 @@ bool StreamLog::adopt(std::vector<SegmentPool::InUse> segments) {
     next_lsn_ = entry.first_lsn;
     next_chain_ = entry.chain + 1;
   }
+  count_segments();
   return true;
 }
 

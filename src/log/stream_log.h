@@ -1,6 +1,7 @@
 // One key-log stream on the medium: a chain of segments filled slot by slot.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -90,6 +91,8 @@ class StreamLog {
   // --- The chain
 
   const boost::circular_buffer<Segment>& segments() const { return segments_; }
+  // How many; may be asked without the lock.
+  std::uint32_t segment_count() const { return segment_count_.load(std::memory_order_relaxed); }
   // The slot of `lsn`, which lies in one of the segments.
   std::uint32_t slot_of(std::uint64_t lsn) const;
   std::uint64_t end_lsn(const Segment& segment) const { return segment.first_lsn + slots_; }
@@ -133,6 +136,9 @@ class StreamLog {
   Status settle(std::span<const Hole> holes);
 
  private:
+  void count_segments() {
+    segment_count_.store(static_cast<std::uint32_t>(segments_.size()), std::memory_order_relaxed);
+  }
   // Whether there is a record of this place, with the right checksum.
   bool read_record(const Segment& segment, std::uint32_t slot, KeyRecord& record) const;
   bool makes_sense(const Replay& device, const KeyRecord& record, std::uint32_t slot, std::uint64_t epoch_before) const;
@@ -152,6 +158,7 @@ class StreamLog {
   const std::uint32_t slots_;
   // Oldest first; the last one is the head. Has room for all that the pool has, since appending allocates nothing.
   boost::circular_buffer<Segment> segments_;
+  std::atomic<std::uint32_t> segment_count_{0};
   std::uint64_t next_lsn_ = 0;
   std::uint64_t next_chain_ = 0;
   bool broken_ = false;  // records that were never committed could not be erased: nothing may be appended
