@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Everything at once: a file of a mount is worked on against an oracle while settings and modes change, the backing is
+# written back, and the daemon is killed, again and again. In the end the backing alone holds what the file does.
+# usage: tests/soak.sh [MINUTES [SEED]]    30 minutes; needs root. PCACHEFS names another executable than the release build
+. "$(dirname "$0")/e2e/lib.sh"
+
+minutes=${1:-30}
+seed=${2:-$((RANDOM))}
+say "seed $seed, $minutes minutes"
+RANDOM=$seed
+
+mount_again() { p mount "$MNT" --cache "$SHM/cache" || fail "it does not mount again"; }
+
+any() { local list=("$@"); echo "${list[RANDOM % ${#list[@]}]}"; }
+
+change_a_setting() {
+  local assignment
+  assignment=$(any dirty_high=5% dirty_high=50% dirty_high=95% dirty_max_age=0 dirty_max_age=1s dirty_max_age=1m \
+    admission=always admission=second_touch sequential_bypass=0 sequential_bypass=1M)
+  p set dev "$assignment" || fail "set $assignment"
+  done_of[set]=$((done_of[set] + 1))
+}
+
+write_back() { p flush dev || fail "flush"; done_of[flush]=$((done_of[flush] + 1)); }
+
+look() {
+  p status --json >"$T/status" && p stats dev --json >"$T/stats" || fail "no status"
+  [ "$(jq '.logic_devs[0].lost_bytes + .logic_devs[0].checksum_errors' "$T/status")" -eq 0 ] || fail "$(cat "$T/status")"
+  [ "$(jq -r '.logic_devs[0].state' "$T/status")" = running ] || fail "$(cat "$T/status")"
+  done_of[look]=$((done_of[look] + 1))
+}
+
+kill_the_daemon() {
+  local pid
+  pid=$(daemon_pid "$MNT")
+  [ -n "$pid" ] || fail "there is no daemon to kill"
+  kill -9 "$pid"
+  gone "$pid"
+  timeout 300 "$PCACHEFS" umount "$MNT"
+  mount_again
+  done_of[kill]=$((done_of[kill] + 1))
+}
+
+declare -A done_of=([set]=0 [flush]=0 [look]=0 [kill]=0)
+CACHE_SIZE=64M simple_setup 192M
+python3 "$(dirname "$0")/soak/worker.py" "$MNT/dev" "$T/backing" "$seed" "$T/stop" >"$T/worker" 2>&1 &
+worker=$!
+end=$((SECONDS + minutes * 60))
+while [ $SECONDS -lt $end ] && kill -0 $worker 2>/dev/null; do
+  case $((RANDOM % 20)) in
+    0 | 1) kill_the_daemon ;;
+    2 | 3 | 4) write_back ;;
+    5 | 6 | 7 | 8) look ;;
+    *) change_a_setting ;;
+  esac
+  sleep 0.$((RANDOM % 10))
+done
+touch "$T/stop"
+status=0
+wait $worker || status=$?
+cat "$T/worker"
+[ $status -eq 0 ] || fail "seed $seed"
+say "done: $(for what in "${!done_of[@]}"; do echo -n "$what ${done_of[$what]} "; done)"
+look
+write_back
+cmp "$MNT/dev" "$T/backing" || fail "the backing alone is something else; seed $seed"
+say "the backing alone holds all of it"
