@@ -110,6 +110,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());
   if (Status status = (*mount)->start(); !status.ok()) return fail(status);
+  manager->on_resize([&mount](std::uint64_t inode) { (*mount)->size_changed(inode); });
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   log_devices(manager->status());
   spdlog::info("serving {}", mount_point);

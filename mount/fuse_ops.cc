@@ -269,6 +269,11 @@ FuseMount::~FuseMount() {
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
+void FuseMount::size_changed(std::uint64_t inode) {
+  answer_fd = fuse_session_fd(session_);
+  fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0);  // an inode that the kernel does not know needs no telling
+}
+
 void FuseMount::serve(std::unique_ptr<Request> request) {
   if (data_path_.handle(request)) return;
   const RequestForm form = form_of(*request);

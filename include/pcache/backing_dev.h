@@ -39,7 +39,11 @@ class BackingDev {
 
   virtual std::uint64_t size_bytes() const = 0;
   virtual const std::string& path() const = 0;
-  virtual const BackingIdentity& identity() const = 0;
+  virtual const BackingIdentity& identity() const = 0;  // its size: as it was when it was opened
+
+  // Looks how long the device is by now. Where it became longer, size_bytes() is the new size (in whole sectors) from
+  // then on. May wait. Errors: failed (it became shorter, was deleted, or does not say).
+  virtual Result<std::uint64_t> refresh_size() { return size_bytes(); }
 
   // Fills `buffer` completely from `offset`, or fails. Short transfers are continued inside.
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -74,6 +75,11 @@ class DeviceManager {
   virtual Status set(const std::string& name, const Settings& changes) = 0;
   // Every setting with the value in force, in the order of their numbers. Errors: not_found.
   virtual Result<std::vector<SettingValue>> settings(const std::string& name) const = 0;
+  // Makes a logical device as long as its backing has become; ok where that is as long as it was. Errors: not_found,
+  // failed (the backing became shorter, or does not answer), busy, no_space. A logical device never becomes shorter.
+  virtual Status resize(const std::string& name) = 0;
+  // `tell` is called with the inode number of each logical device that was resized, on the thread that did it.
+  virtual void on_resize(std::function<void(std::uint64_t inode)> tell) = 0;
 
   // What a logical device did since it was brought up or the last reset; `reset` begins anew. Errors: not_found.
   virtual Result<LogicDevActivity> activity(const std::string& name, bool reset) = 0;

@@ -35,6 +35,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       name_(device.record.name.data()),
       cache_label_(cache.cache_dev().label()),
       size_bytes_(device.record.size_bytes),
+      backing_bytes_(backing != nullptr ? backing->size_bytes() : device.record.size_bytes),
       inode_(inode_of(cache.cache_dev().uuid(), device.record.device_id)),
       backing_path_(device.record.backing_path.data()),
       recorded_backing_{device.record.backing_id.data(), device.record.size_bytes},
@@ -358,7 +359,7 @@ bool CachedDevice::is_full() const { return cache_.full() || segments_used() + 1
 LogicDevStats CachedDevice::stats() const {
   LogicDevStats s;
   s.name = name_;
-  s.size_bytes = size_bytes_;
+  s.size_bytes = size_bytes();
   s.backing = backing_path_;
   s.cache_dev = cache_label_;
   s.mode = format_setting(Setting::mode, static_cast<std::uint64_t>(mode()));
@@ -369,7 +370,12 @@ LogicDevStats CachedDevice::stats() const {
     if (pending_mode_) {
       s.pending_mode = format_setting(Setting::mode, static_cast<std::uint64_t>(pending_mode_->in_force()));
     }
-    s.detail = detail_.empty() && !trouble_.empty() ? "writeback fails and is tried again: " + trouble_ : detail_;
+    s.detail = detail_;
+    if (detail_.empty() && !trouble_.empty()) s.detail = "writeback fails and is tried again: " + trouble_;
+  }
+  if (const std::uint64_t bytes = backing_bytes_; s.detail.empty() && bytes > s.size_bytes) {
+    s.detail = "backing device " + s.backing + " became longer: it has " + std::to_string(bytes) +
+               " bytes; pcachefs resize makes use of them";
   }
   s.dirty_bytes = dirty_bytes();
   s.lost_bytes = lost_blocks() * kBlockSize;

@@ -42,7 +42,7 @@ class CachedDevice final : public LogicDev {
 
   // --- LogicDev
   const std::string& name() const override { return name_; }
-  std::uint64_t size_bytes() const override { return size_bytes_; }
+  std::uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
   std::uint64_t inode() const override { return inode_; }
   void expect(Access access, std::span<const std::uint64_t> offsets) const override;
   bool waits_for_medium() const override;
@@ -81,6 +81,10 @@ class CachedDevice final : public LogicDev {
   // Whether the streams that the write comes to next have room, or no segment but their head and may therefore take one
   // of the reserve.
   bool may_take_share(const WriteOp& op);
+  // Becomes as long as the backing is by now; one call at a time. Writes everything back first where the last block is
+  // not a whole one. Errors: failed (the backing became shorter or did not take the data, or there is none), no_space,
+  // busy (the last block is written again and again).
+  Status grow_to_backing();
   // Gives all segments back. After stop().
   Status release_segments();
   // It is stopped and kept on the medium for later.
@@ -223,11 +227,12 @@ class CachedDevice final : public LogicDev {
   }
   Stream& stream_of(std::uint64_t block) { return *streams_[stream_number(block)]; }
   const Stream& stream_of(std::uint64_t block) const { return *streams_[stream_number(block)]; }
-  std::uint64_t blocks() const { return div_ceil(size_bytes_, kBlockSize); }
+  std::uint64_t blocks() const { return div_ceil(size_bytes(), kBlockSize); }
   // Bytes of `block` that the device has: less than a block at the end.
-  std::uint64_t bytes_in(std::uint64_t block) const { return std::min(kBlockSize, size_bytes_ - block * kBlockSize); }
+  std::uint64_t bytes_in(std::uint64_t block) const { return std::min(kBlockSize, size_bytes() - block * kBlockSize); }
   bool in_bounds(std::uint64_t offset, std::uint64_t length) const {
-    return offset <= size_bytes_ && length <= size_bytes_ - offset;
+    const std::uint64_t size = size_bytes();
+    return offset <= size && length <= size - offset;
   }
 
   // read_path.cc
@@ -325,6 +330,11 @@ class CachedDevice final : public LogicDev {
   std::uint64_t first_cached(std::uint64_t begin, std::uint64_t end);
   std::uint64_t first_cached_by_log(std::uint64_t begin, std::uint64_t end);
 
+  // resize.cc
+  Status grow_to(std::uint64_t size);
+  enum class Grown { yes, block_is_dirty };
+  Result<Grown> grow_from_part(std::uint64_t size);
+
   // writeback.cc
   struct EpochContent;
   EpochContent collect(std::uint64_t epoch);
@@ -357,7 +367,8 @@ class CachedDevice final : public LogicDev {
   const std::uint32_t device_id_;
   const std::string name_;
   const std::string cache_label_;
-  const std::uint64_t size_bytes_;
+  std::atomic<std::uint64_t> size_bytes_;     // only grows
+  std::atomic<std::uint64_t> backing_bytes_;  // as long as the backing was when it was looked at last
   const std::uint64_t inode_;
   const std::string backing_path_;
   const BackingIdentity recorded_backing_;

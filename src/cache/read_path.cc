@@ -226,7 +226,7 @@ void CachedDevice::start_misses(ReadOp& op, std::uint64_t first, std::uint64_t c
       continue;
     }
     const std::uint64_t begin = fetch->first * kBlockSize;
-    const std::uint64_t length = std::min(fetch->count * kBlockSize, size_bytes_ - begin);
+    const std::uint64_t length = std::min(fetch->count * kBlockSize, size_bytes() - begin);
     std::memset(fetch->buffer.data() + length, 0, fetch->buffer.size() - length);
     Fetch* const raw = fetch.release();
     raw->began_ns = OpTimer::now();

@@ -12,7 +12,7 @@
 namespace pcache {
 
 int CachedDevice::seek(Seek what, std::uint64_t& offset) try {
-  if (offset >= size_bytes_) return ENXIO;
+  if (offset >= size_bytes()) return ENXIO;
   if (stopped_ || failed_ || !serves_ || !count_in()) return EIO;
   struct CountOut {
     CachedDevice& device;
@@ -29,7 +29,7 @@ int CachedDevice::seek(Seek what, std::uint64_t& offset) try {
     block = extent.end;
   }
   if (what == Seek::data) return ENXIO;
-  offset = size_bytes_;
+  offset = size_bytes();
   return 0;
 } catch (const std::bad_alloc&) {
   return EIO;
@@ -65,7 +65,7 @@ CachedDevice::Extent CachedDevice::extent_of(std::uint64_t block, Extent& backin
 CachedDevice::Extent CachedDevice::backing_extent(std::uint64_t block) const {
   const BackingExtent extent = backing_->extent_at(block * kBlockSize);
   if (extent.data) return {true, std::clamp(div_ceil(extent.end, kBlockSize), block + 1, blocks())};
-  const std::uint64_t end = extent.end >= size_bytes_ ? blocks() : extent.end / kBlockSize;
+  const std::uint64_t end = extent.end >= size_bytes() ? blocks() : extent.end / kBlockSize;
   return end > block ? Extent{false, end} : Extent{true, block + 1};
 }
 

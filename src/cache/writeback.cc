@@ -188,7 +188,7 @@ int CachedDevice::write_zeroes(const EpochContent& content) {
   IoGroup group;
   const auto zero = [&](std::uint64_t begin, std::uint64_t end) {
     const std::uint64_t offset = begin * kBlockSize;
-    backing_->write_zeroes(offset, std::min(end * kBlockSize, size_bytes_) - offset, group.start());
+    backing_->write_zeroes(offset, std::min(end * kBlockSize, size_bytes()) - offset, group.start());
     return group.wait(kZeroesInFlight - 1);
   };
   for (const EpochContent::Zero& range : content.zeroes) {

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <unistd.h>
+#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -242,6 +243,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       "flush", "Write everything back; returns when the backing alone holds it\n\nExample: pcachefs flush db");
   flush->add_option("NAME", name, "The logical device")->required();
 
+  CLI::App* resize = app.add_subcommand("resize",
+                                        "Make a logical device as long as its backing device has become\n\n"
+                                        "Example: pcachefs resize db && losetup --set-capacity /dev/loop0");
+  resize->add_option("NAME", name, "The logical device")->required();
+
   CLI::App* check = app.add_subcommand("check",
                                        "Look for damage on a cache device that is not mounted; changes nothing\n\n"
                                        "Example: pcachefs check /dev/shm/cache");
@@ -342,6 +348,14 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (detach->parsed()) return begin_and_wait(mount, "detach", {{"name", name}});
   if (attach->parsed()) return begin_and_wait(mount, "attach", {{"name", name}});
   if (flush->parsed()) return report(ask_to(mount, "flush", {{"name", name}}));
+  if (resize->parsed()) {
+    const auto reply = ask(mount, "resize", {{"name", name}});
+    if (!reply) return report(reply.status());
+    // The kernel learns the size when somebody looks at the file; a loop device on it goes by what the kernel knows.
+    if (struct stat st{}; reply->value("file", json()).is_string())
+      stat((*reply)["file"].get<std::string>().c_str(), &st);
+    return 0;
+  }
   if (status->parsed()) {
     const auto reply = ask(mount, "status", status->count("NAME") != 0 ? json{{"name", name}} : json::object());
     if (!reply) return report(reply.status());

@@ -155,6 +155,13 @@ Result<json> stats(const CommandContext& context, const json& args, bool reset) 
   return activity_to_json(*activity);
 }
 
+Result<json> resize(const CommandContext& context, const json& args) {
+  const auto name = text_arg(args, "name");
+  if (!name) return name.status();
+  if (Status status = context.manager.resize(*name); !status.ok()) return status;
+  return json{{"file", context.mount_point + "/" + *name}};
+}
+
 Result<json> status(const CommandContext& context, const json& args) {
   StatusReport report = context.manager.status();
   if (args.contains("name")) {
@@ -190,6 +197,7 @@ const std::vector<Command>& table() {
       {"set", true, true, set},
       {"stats", false, false, [](const auto& context, const json& args) { return stats(context, args, false); }},
       {"stats-reset", true, false, [](const auto& context, const json& args) { return stats(context, args, true); }},
+      {"resize", true, true, resize},
       {"get", false, false, get},
       {"drain", true, true, drain},
       {"detach", true, true, detach},

@@ -107,7 +107,8 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   return Status();
 }
 
-// Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9).
+// Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
+// longer is: the device keeps its size until it is resized.
 Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const CacheDev::Device& device) {
   const std::string path = device.record.backing_path.data();
   const BackingIdentity recorded{device.record.backing_id.data(), device.record.size_bytes};
@@ -117,10 +118,10 @@ Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const
     why = "removed with --no-flush; add it again to use it";
   } else if (auto opened = open_backing_dev(path); !opened) {
     why = opened.status().message();
-  } else if ((*opened)->size_bytes() != recorded.size_bytes) {
+  } else if ((*opened)->size_bytes() < recorded.size_bytes) {
     why = "backing device " + path + " has " + std::to_string((*opened)->size_bytes()) + " bytes, it had " +
           std::to_string(recorded.size_bytes) + " when it was added";
-  } else if ((*opened)->identity() != recorded) {
+  } else if ((*opened)->identity().id != recorded.id) {
     why = path + " is another device than the one that was added (" + (*opened)->identity().id + " instead of " +
           recorded.id + ")";
   } else {
@@ -392,6 +393,32 @@ Result<DeviceManager::Progress> DeviceManagerImpl::await_switch(const std::strin
   const auto ended = entry->device->await_switch(timeout_ms);
   if (ended && !ended->ok()) return *ended;
   return Progress{ended.has_value(), entry->device->dirty_bytes()};
+}
+
+Status DeviceManagerImpl::resize(const std::string& name) {
+  return no_throw("cannot resize logical device " + name, [&] { return resize_checked(name); });
+}
+
+Status DeviceManagerImpl::resize_checked(const std::string& name) {
+  const std::lock_guard change(change_mutex_);
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  if (!is_exposed(*entry->device)) {
+    return Status(Errc::failed, "logical device " + name + " has no backing device: " + entry->device->stats().detail);
+  }
+  if (Status status = entry->device->grow_to_backing(); !status.ok()) return status;
+  std::function<void(std::uint64_t)> tell;
+  {
+    const std::shared_lock lock(mutex_);
+    tell = on_resize_;
+  }
+  if (tell) tell(entry->device->inode());
+  return Status();
+}
+
+void DeviceManagerImpl::on_resize(std::function<void(std::uint64_t inode)> tell) {
+  const std::unique_lock lock(mutex_);
+  on_resize_ = std::move(tell);
 }
 
 Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string& name) const {

@@ -1,6 +1,7 @@
 // The composition root: the one place that puts cache devices, backing devices and logical devices together.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -28,6 +29,8 @@ class DeviceManagerImpl final : public DeviceManager {
   Status set(const std::string& name, const Settings& changes) override;
   Result<std::vector<SettingValue>> settings(const std::string& name) const override;
   Result<LogicDevActivity> activity(const std::string& name, bool reset) override;
+  Status resize(const std::string& name) override;
+  void on_resize(std::function<void(std::uint64_t inode)> tell) override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;
@@ -53,11 +56,15 @@ class DeviceManagerImpl final : public DeviceManager {
   Status set_detached(const std::string& name, bool detached);
   Status add_again(const Entry& parked, std::unique_ptr<BackingDev> backing, const AddOptions& options);
   static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device);
+  Status remove_checked(const std::string& name);
+  Status resize_checked(const std::string& name);
+  static Result<Entry> attach(Cache& cache, const CacheDev::Device& device);
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<std::unique_ptr<Cache>> caches_;
   std::vector<Entry> entries_;
+  std::function<void(std::uint64_t)> on_resize_;
   std::string excluded_files_;  // how the identities of files begin that cannot be backing devices
 };
 

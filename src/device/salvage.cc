@@ -35,7 +35,7 @@ bool read_fully(int fd, std::uint64_t offset, std::span<std::byte> buffer) {
 }
 
 // The backing for reading only; none, with the reason, where it is not the recorded one. One that the caller names may
-// be another device, but must have the right size.
+// be another device, but must not be shorter.
 Result<UniqueFd> open_backing(const DeviceRecord& record, const std::string& given, std::string& why_none) {
   const std::string path = given.empty() ? record.backing_path.data() : given;
   const auto identity = probe_backing(path);
@@ -44,7 +44,7 @@ Result<UniqueFd> open_backing(const DeviceRecord& record, const std::string& giv
     why_none = identity.status().message();
     return UniqueFd();
   }
-  if (identity->size_bytes != record.size_bytes) {
+  if (identity->size_bytes < record.size_bytes) {
     const std::string sizes = "backing device " + path + " has " + std::to_string(identity->size_bytes) +
                               " bytes, the logical device has " + std::to_string(record.size_bytes);
     if (!given.empty()) return Status(Errc::invalid, sizes);

@@ -41,7 +41,7 @@ constexpr __kernel_timespec kResubmitInterval{1, 0};
 class UringBackingDev final : public BackingDev {
  public:
   UringBackingDev(std::string path, UniqueFd fd, BackingIdentity identity)
-      : path_(std::move(path)), fd_(std::move(fd)), identity_(std::move(identity)) {}
+      : path_(std::move(path)), fd_(std::move(fd)), identity_(std::move(identity)), size_bytes_(identity_.size_bytes) {}
 
   ~UringBackingDev() override {
     if (!reaper_.joinable()) return;  // start() failed
@@ -73,9 +73,21 @@ class UringBackingDev final : public BackingDev {
     return Status();
   }
 
-  std::uint64_t size_bytes() const override { return identity_.size_bytes; }
+  std::uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
   const std::string& path() const override { return path_; }
   const BackingIdentity& identity() const override { return identity_; }
+
+  Result<std::uint64_t> refresh_size() override {
+    std::uint64_t size = 0;
+    if (const int error = look_at(size); error == ESTALE) {
+      return Status(Errc::failed, "backing device " + path_ + " became shorter, or was deleted, while it was in use");
+    } else if (error != 0) {
+      return Status::from_errno(error, "cannot read the size of backing device " + path_);
+    }
+    size = std::max(align_down(size, kSectorSize), size_bytes());
+    size_bytes_.store(size, std::memory_order_relaxed);
+    return size;
+  }
 
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override {
     if (!accepts(offset, buffer.size(), done)) return;
@@ -181,22 +193,23 @@ class UringBackingDev final : public BackingDev {
   // Writing behind the end of a file that was truncated would make it as long as before, with a hole in it, and what a
   // deleted file takes is nobody's. Once shorter it is never the same again.
   bool still_there(Completion done) {
-    struct stat st {};
     std::uint64_t size = 0;
-    if (fstat(fd_.get(), &st) != 0) {
-      done(errno);
-      return false;
-    }
+    const int error = look_at(size);
+    if (error != 0) done(error);
+    return error == 0;
+  }
+
+  // Its size now; ESTALE where it is not what it was any more.
+  int look_at(std::uint64_t& size) {
+    struct stat st {};
+    if (fstat(fd_.get(), &st) != 0) return errno;
     if (S_ISREG(st.st_mode)) {
       size = static_cast<std::uint64_t>(st.st_size);
     } else if (ioctl(fd_.get(), BLKGETSIZE64, &size) != 0) {
-      done(errno);
-      return false;
+      return errno;
     }
     if (size < size_bytes()) shrank_.store(true, std::memory_order_relaxed);
-    if (!shrank_.load(std::memory_order_relaxed) && st.st_nlink != 0) return true;
-    done(ESTALE);
-    return false;
+    return shrank_.load(std::memory_order_relaxed) || st.st_nlink == 0 ? ESTALE : 0;
   }
 
   void start(Kind kind, std::uint64_t offset, std::uint64_t length, std::span<const iovec> parts, Completion done) {
@@ -358,6 +371,7 @@ class UringBackingDev final : public BackingDev {
   const std::string path_;
   const UniqueFd fd_;
   const BackingIdentity identity_;
+  std::atomic<std::uint64_t> size_bytes_;
   std::atomic<Kind> zero_kind_{Kind::punch_hole};
   std::atomic<bool> shrank_{false};
   io_uring ring_{};

@@ -253,6 +253,15 @@ Status CacheDev::remove_device(std::uint32_t place) {
   return Status();
 }
 
+Status CacheDev::set_device_size(std::uint32_t place, std::uint64_t size_bytes) {
+  const std::lock_guard lock(mutex_);
+  DeviceRecord record = records_[place];
+  record.size_bytes = size_bytes;
+  const Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record);
+  if (status.ok()) records_[place] = record;
+  return status;
+}
+
 Result<std::uint64_t> CacheDev::clean_epoch(std::uint32_t place) const {
   const std::lock_guard lock(mutex_);
   if (state_lost_[place]) {

@@ -75,6 +75,7 @@ class CacheDev {
   Status set_settings(std::uint32_t place, const Settings& settings, std::optional<bool> detached = std::nullopt);
   // Durable on return.
   Status set_parked(std::uint32_t place, bool parked);
+  Status set_device_size(std::uint32_t place, std::uint64_t size_bytes);
   // Forgets the device at `place`, durably.
   Status remove_device(std::uint32_t place);
 

@@ -225,6 +225,12 @@ const Update kUpdates[] = {
        bench.add("second");
      },
      [](Bench& bench) { Bench::check(bench.cache_dev->set_parked(1, true)); }},
+    {"CacheDev::set_device_size", "of-two",
+     [](Bench& bench) {
+       with_device(bench);
+       bench.add("second");
+     },
+     [](Bench& bench) { Bench::check(bench.cache_dev->set_device_size(1, 2 * kDeviceBlocks * kBlockSize + 512)); }},
     {"CacheDev::set_clean_epoch", "of-two",
      [](Bench& bench) {
        with_device(bench);

@@ -55,6 +55,8 @@ class EchoManager final : public DeviceManager {
   Result<LogicDevActivity> activity(const std::string& name, bool) override {
     return Status(Errc::not_found, "there is no logical device " + name);
   }
+  Status resize(const std::string& name) override { return called(name); }
+  void on_resize(std::function<void(std::uint64_t)>) override {}
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

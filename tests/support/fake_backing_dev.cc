@@ -21,7 +21,15 @@ FakeBackingDev::FakeBackingDev(std::shared_ptr<BackingImage> image, std::string 
     : path_(std::move(path)),
       identity_{std::move(id), image->current.size()},
       image_(std::move(image)),
+      size_bytes_(identity_.size_bytes),
       end_(identity_.size_bytes) {}
+
+Result<std::uint64_t> FakeBackingDev::refresh_size() {
+  const std::lock_guard lock(mutex_);
+  if (end_ < size_bytes_) return Status(Errc::failed, path_ + " became shorter");
+  end_ = size_bytes_ = image_->current.size();
+  return end_;
+}
 
 void FakeBackingDev::run(std::function<void()> operation) {
   {

@@ -1,6 +1,7 @@
 // A backing device in memory whose content outlives it, which can fail, hold back, and forget what was not flushed.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -22,6 +23,9 @@ struct BackingImage {
   // Loses what was written since the last flush.
   void power_cut() { current = durable; }
 
+  // Becomes longer, by zeroes; durable at the next flush.
+  void grow(std::size_t bytes) { current.resize(bytes); }
+
   std::vector<std::byte> current;
   std::vector<std::byte> durable;
 };
@@ -32,7 +36,8 @@ class FakeBackingDev final : public BackingDev {
   explicit FakeBackingDev(std::shared_ptr<BackingImage> image, std::string path = "/fake/backing",
                           std::string id = "fake:1");
 
-  std::uint64_t size_bytes() const override { return identity_.size_bytes; }
+  std::uint64_t size_bytes() const override { return size_bytes_; }
+  Result<std::uint64_t> refresh_size() override;
   const std::string& path() const override { return path_; }
   const BackingIdentity& identity() const override { return identity_; }
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;
@@ -88,6 +93,7 @@ class FakeBackingDev final : public BackingDev {
   const std::string path_;
   const BackingIdentity identity_;
   const std::shared_ptr<BackingImage> image_;
+  std::atomic<std::uint64_t> size_bytes_;
   mutable std::mutex mutex_;  // guards all below and the image
   Failures failures_;
   std::uint64_t end_;

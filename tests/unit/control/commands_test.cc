@@ -44,6 +44,7 @@ TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
                          {"detach", true, true},
                          {"attach", true, true},
                          {"await_switch", true, true},
+                         {"resize", true, true},
                          {"umount", true, false}}) {
     const Command* command = find_command(row.name);
     ASSERT_NE(command, nullptr) << row.name;
@@ -166,13 +167,13 @@ TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
 
 TEST_F(CommandsTest, RefusalsComeBackAsTheyAre) {
   manager_.outcome(Status(Errc::dirty, "dirty it is"));
-  for (const char* command : {"remove", "flush"}) {
+  for (const char* command : {"remove", "flush", "resize"}) {
     const auto result = run(command, {{"name", "d"}});
     ASSERT_FALSE(result.ok());
     EXPECT_EQ(result.status().code(), Errc::dirty);
     EXPECT_EQ(result.status().message(), "dirty it is");
   }
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "flush d"}));
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "flush d", "resize d"}));
 }
 
 TEST_F(CommandsTest, StatusCanBeOfOneLogicalDevice) {

@@ -309,7 +309,7 @@ TEST_F(ControlServerTest, OthersMayLookButNotChange) {
   if (child == 0) {
     std::string codes;
     if (setuid(65534) == 0) {
-      for (const char* command : {"ping", "status", "version", "add", "remove", "flush", "umount"}) {
+      for (const char* command : {"ping", "status", "version", "add", "remove", "flush", "resize", "umount"}) {
         RawClient client(path_);
         const bool sent = client.send(std::string(R"({"command":")") + command + R"(","args":{}})" + "\n");
         const json reply = sent ? client.reply() : json();

@@ -73,6 +73,8 @@ class FakeManager final : public DeviceManager {
     activity.latencies.push_back({"write", 4, 1000, 700, {{128, 3}, {1024, 1}}});
     return activity;
   }
+  Status resize(const std::string& name) override { return named("resize", name); }
+  void on_resize(std::function<void(std::uint64_t)>) override {}
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

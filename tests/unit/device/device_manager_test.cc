@@ -700,23 +700,55 @@ TEST_F(DeviceManagerTest, AnotherBackingInItsPlaceIsNeverWrittenTo) {
 }
 
 // I9: its identity is the recorded one, its size is not.
-TEST_F(DeviceManagerTest, ABackingOfAnotherSizeIsNeverWrittenTo) {
+TEST_F(DeviceManagerTest, ABackingThatIsShorterIsNeverWrittenTo) {
   add("db", backing_);
   write("db", 0, "only in the cache");
-  for (const std::size_t size : {kSize + 4096, kSize - 4096}) {
-    stop();
-    std::filesystem::resize_file(backing_, size);
-    start();
-    expect_no_backing("db");
-    EXPECT_NE(stats("db").detail.find(std::to_string(size)), std::string::npos) << stats("db").detail;
-    EXPECT_NE(stats("db").detail.find(std::to_string(kSize)), std::string::npos) << stats("db").detail;
-    EXPECT_EQ(manager_->flush("db").code(), Errc::dirty);
-    EXPECT_EQ(read_file(backing_, 0, 17), std::string(17, 'b'));
-  }
+  stop();
+  std::filesystem::resize_file(backing_, kSize - 4096);
+  start();
+  expect_no_backing("db");
+  EXPECT_NE(stats("db").detail.find(std::to_string(kSize - 4096)), std::string::npos) << stats("db").detail;
+  EXPECT_NE(stats("db").detail.find(std::to_string(kSize)), std::string::npos) << stats("db").detail;
+  EXPECT_EQ(manager_->flush("db").code(), Errc::dirty);
+  EXPECT_EQ(manager_->resize("db").code(), Errc::failed);
+  EXPECT_EQ(read_file(backing_, 0, 17), std::string(17, 'b'));
   stop();
   std::filesystem::resize_file(backing_, kSize);
   start();
   EXPECT_EQ(read("db", 0, 17), "only in the cache");
+}
+
+TEST_F(DeviceManagerTest, ABackingThatIsLongerIsUsedAsFarAsItWentUntilTheDeviceIsResized) {
+  std::vector<std::uint64_t> told;
+  add("db", backing_);
+  write("db", 0, "only in the cache");
+  stop();
+  std::filesystem::resize_file(backing_, kSize + 8192);
+  start();
+  manager_->on_resize([&](std::uint64_t inode) { told.push_back(inode); });
+  EXPECT_EQ(stats("db").state, "running");
+  EXPECT_NE(stats("db").detail.find(std::to_string(kSize + 8192)), std::string::npos) << stats("db").detail;
+  EXPECT_EQ(stats("db").size_bytes, kSize);
+  EXPECT_EQ(read("db", 0, 17), "only in the cache");
+  ASSERT_TRUE(manager_->flush("db").ok());
+  EXPECT_TRUE(told.empty());
+
+  ASSERT_TRUE(manager_->resize("db").ok());
+  EXPECT_EQ(told, std::vector<std::uint64_t>{manager_->find("db")->inode()});
+  EXPECT_EQ(manager_->find("db")->size_bytes(), kSize + 8192);
+  write("db", kSize, "in the new part");
+  std::filesystem::resize_file(backing_, kSize + 16384);  // while it is in use
+  ASSERT_TRUE(manager_->resize("db").ok());
+  EXPECT_EQ(stats("db").size_bytes, kSize + 16384);
+  EXPECT_EQ(manager_->resize("none").code(), Errc::not_found);
+  start();
+  EXPECT_EQ(stats("db").size_bytes, kSize + 16384);
+  EXPECT_EQ(stats("db").detail, "");
+  EXPECT_EQ(read("db", kSize, 15), "in the new part");
+  // A device never becomes shorter.
+  std::filesystem::resize_file(backing_, kSize);
+  EXPECT_EQ(manager_->resize("db").code(), Errc::failed);
+  EXPECT_EQ(stats("db").size_bytes, kSize + 16384);
 }
 
 TEST_F(DeviceManagerTest, ABackingThatAnotherHasIsListedAndLeftAlone) {
