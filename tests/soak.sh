@@ -21,7 +21,20 @@ change_a_setting() {
   done_of[set]=$((done_of[set] + 1))
 }
 
-write_back() { p flush dev || fail "flush"; done_of[flush]=$((done_of[flush] + 1)); }
+switch_the_mode() {
+  local mode
+  mode=$(any writeback writethrough writearound writeonly passthrough)
+  p set dev mode="$mode" >"$T/out" || fail "set mode=$mode"
+  done_of[switch]=$((done_of[switch] + 1))
+}
+
+detach_and_attach() {
+  p detach dev >"$T/out" || fail "detach"
+  p attach dev >"$T/out" || fail "attach"
+  done_of[detach]=$((done_of[detach] + 1))
+}
+
+write_back() { p "$(any flush drain)" dev >"$T/out" || fail "flush"; done_of[flush]=$((done_of[flush] + 1)); }
 
 look() {
   p status --json >"$T/status" && p stats dev --json >"$T/stats" || fail "no status"
@@ -41,16 +54,19 @@ kill_the_daemon() {
   done_of[kill]=$((done_of[kill] + 1))
 }
 
-declare -A done_of=([set]=0 [flush]=0 [look]=0 [kill]=0)
+declare -A done_of=([set]=0 [switch]=0 [detach]=0 [flush]=0 [look]=0 [kill]=0)
 CACHE_SIZE=64M simple_setup 192M
 python3 "$(dirname "$0")/soak/worker.py" "$MNT/dev" "$T/backing" "$seed" "$T/stop" >"$T/worker" 2>&1 &
 worker=$!
+trap 'status=$?; kill $worker 2>/dev/null || true; (exit $status); cleanup' EXIT
 end=$((SECONDS + minutes * 60))
 while [ $SECONDS -lt $end ] && kill -0 $worker 2>/dev/null; do
   case $((RANDOM % 20)) in
     0 | 1) kill_the_daemon ;;
     2 | 3 | 4) write_back ;;
-    5 | 6 | 7 | 8) look ;;
+    5 | 6 | 7) look ;;
+    8 | 9 | 10) switch_the_mode ;;
+    11) detach_and_attach ;;
     *) change_a_setting ;;
   esac
   sleep 0.$((RANDOM % 10))

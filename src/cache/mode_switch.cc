@@ -118,8 +118,8 @@ Status CachedDevice::complete_switch(Mode from, const ModeChoice& to) {
   if (moves) hold_operations();
   PCACHE_PAUSE_POINT("switch.held");
   Status status;
-  if (!is_direct(from) && is_direct(into)) {
-    status = write_all_back();
+  if (is_direct(into) && (!is_direct(from) || into == Mode::passthrough)) {
+    status = write_all_back();  // from a direct mode: nothing but the flush that its copies wait for
   } else if (is_direct(from) && !is_direct(into)) {
     IoGroup flush;
     backing_->flush(flush.start());

@@ -85,7 +85,6 @@ class OneDevice final : public DeviceManager {
   Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
   Status resize(const std::string&) override { return Status(); }
   void on_resize(std::function<void(std::uint64_t)>) override {}
-  Status remove(const std::string&) override { return Status(); }
   Result<LogicDevActivity> activity(const std::string&, bool) override { return LogicDevActivity(); }
   Status remove(const std::string&, DirtyData) override { return Status(); }
   Result<std::uint64_t> begin_drain(const std::string&) override { return std::uint64_t{0}; }

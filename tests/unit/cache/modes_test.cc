@@ -512,6 +512,22 @@ TEST_P(Switch, PassthroughGivesItsSegmentsBackAndMayBeLeftAgain) {
 }
 
 // The segments are given back one at a time, by the worker.
+// Copies that count only once the backing is flushed are no reason to keep their segments.
+TEST_P(Switch, PassthroughMayBeLeftAgainWhateverModeCameBefore) {
+  for (const Mode before : kModes) {
+    SCOPED_TRACE(static_cast<int>(before));
+    EngineRig rig{shape()};
+    ASSERT_TRUE(switch_to(rig, before).ok());
+    ASSERT_EQ(write_blocks(rig, 0, 3 * slots_per_segment(rig), 2), 0);
+    ASSERT_TRUE(switch_to(rig, Mode::passthrough).ok());
+    ASSERT_EQ(write_blocks(rig, 0, 1, 3), 0);
+    const Status left = switch_to(rig, Mode::writeback);
+    EXPECT_TRUE(left.ok()) << left.message();
+    EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 3));
+    EXPECT_EQ(read_blocks(rig, 1, 2 * slots_per_segment(rig)), blocks_of(1, 2 * slots_per_segment(rig), 2));
+  }
+}
+
 TEST_P(Switch, AVoidLogIsGivenBackStepByStepAndMayBeCutOff) {
   EngineRig rig(shape());
   fill_backing(rig, 1);

@@ -328,7 +328,7 @@ TEST_F(ControlServerTest, OthersMayLookButNotChange) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   // "status" without a name lists everything; the changing ones are refused before their arguments are looked at.
-  EXPECT_EQ(codes, "ok ok ok permission permission permission permission ");
+  EXPECT_EQ(codes, "ok ok ok permission permission permission permission permission ");
   EXPECT_TRUE(manager_.calls().empty());
 }
 
