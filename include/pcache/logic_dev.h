@@ -36,7 +36,8 @@ class LogicDev {
   // thread. Errors: EIO (the backing failed, or dirty data is damaged).
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) = 0;
 
-  // On completion the write has reached what Ack promises. May wait for space. Errors: EIO, ENOSPC never.
+  // On completion the write has reached what Ack promises. May wait for space. Errors: EIO; ENOSPC (the cache is full,
+  // and the settings full_policy and full_max_wait say that it is not to wait, or waited long enough).
   virtual void write(std::uint64_t offset, std::span<const std::byte> data, Completion done) = 0;
 
   // On completion every write completed before this call survives power loss. Closes the epoch.

@@ -56,6 +56,9 @@ struct LogicDevStats {
   std::uint64_t bypassed_bytes = 0;    // written to the backing and not kept, because of the mode
   std::uint64_t epoch = 0;             // the open epoch
   std::uint64_t clean_epoch = 0;       // the last one that the backing holds completely
+  std::uint64_t throttled_ms = 0;      // that writes waited for space or for their turn, summed over all of them
+  std::uint64_t oldest_dirty_ms = 0;  // age of the oldest dirty data, since it was written or the cache opened; 0: none
+  std::uint64_t clean_in_ms = 0;      // until all dirty data is written back at full speed; 0: none, or not known
 };
 
 struct CacheDevStats {
@@ -73,6 +76,10 @@ struct CacheDevStats {
   std::uint64_t damaged_records = 0;
   std::uint64_t repaired_copies = 0;    // of metadata, found damaged or torn at opening and stored again
   std::uint64_t unrepaired_copies = 0;  // that could not be stored again: one copy is left
+  std::uint64_t segments_free = 0;
+  std::uint64_t segments_clean = 0;     // in use, and free as soon as somebody needs them
+  std::uint64_t segments_dirty = 0;     // in use, and to be written back or filled up first
+  std::uint64_t segments_reserved = 0;  // kept from writes, for records that must not fail
 };
 
 // How long one kind of operation, or one phase of operations, took. Durations in nanoseconds.

@@ -61,7 +61,7 @@ constexpr std::array<SettingInfo, kSettingCount> kSettings = {{
      "full_max_wait",
      SettingKind::milliseconds,
      {},
-     10'000,
+     60'000,
      10,
      kDay,
      "how long a write may wait for space"},

@@ -41,6 +41,9 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
     {"bad_cells", &LogicDevStats::bad_cells, kCounter},
     {"epoch", &LogicDevStats::epoch, kGauge},
     {"clean_epoch", &LogicDevStats::clean_epoch, kGauge},
+    {"throttled_ms", &LogicDevStats::throttled_ms, kCounter},
+    {"oldest_dirty_ms", &LogicDevStats::oldest_dirty_ms, kGauge},
+    {"clean_in_ms", &LogicDevStats::clean_in_ms, kGauge},
 };
 
 constexpr NumberField<CacheDevStats> kCacheDevNumbers[] = {
@@ -53,6 +56,10 @@ constexpr NumberField<CacheDevStats> kCacheDevNumbers[] = {
     {"damaged_records", &CacheDevStats::damaged_records, kGauge},
     {"repaired_copies", &CacheDevStats::repaired_copies, kGauge},
     {"unrepaired_copies", &CacheDevStats::unrepaired_copies, kGauge},
+    {"segments_free", &CacheDevStats::segments_free, kGauge},
+    {"segments_clean", &CacheDevStats::segments_clean, kGauge},
+    {"segments_dirty", &CacheDevStats::segments_dirty, kGauge},
+    {"segments_reserved", &CacheDevStats::segments_reserved, kGauge},
 };
 
 }  // namespace

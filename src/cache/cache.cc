@@ -13,6 +13,9 @@ namespace {
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
 
+// Where less than this part of the segments is available, space is running short.
+constexpr std::uint32_t kMarkShare = 8;
+
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
   if (text.empty() || text.size() >= N) return false;
@@ -64,13 +67,24 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       ahead_(std::max(2U, pool_.total() / 32)),
-      reclaim_("reclaim", [this] { return std::chrono::milliseconds(reclaim_step() ? 0 : 1000); }),
-      sync_("sync", [this] { return std::chrono::milliseconds(sync_step() ? 0 : 60'000); }),
-      prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }) {}
+      mark_(std::max(2U, pool_.total() / kMarkShare)),
+      reclaim_("reclaim",
+               [this] {
+                 const bool awaited = !waiting_.empty() || !awaiting_share_.empty();
+                 return std::chrono::milliseconds(reclaim_step() ? 0 : awaited ? 10 : 1000);
+               }),
+      sync_("sync",
+            [this] {
+              close_full_epochs();
+              return std::chrono::milliseconds(sync_step() ? 0 : 60'000);
+            }),
+      prefault_("prefault", [this] { return prefault_step() ? std::chrono::hours(0) : std::chrono::hours(1); }),
+      throttle_("throttle", [this] { return throttle_step(); }) {}
 
 // Persist order: the whole mapping, then for each device that it is closed.
 Cache::~Cache() {
   prefault_.stop();
+  throttle_.stop();
   reclaim_.stop();
   for (const auto& device : devices()) device->stop();
   sync_.stop();
@@ -208,30 +222,31 @@ void Cache::start() {
   const std::lock_guard lock(devices_mutex_);
   started_ = true;
   reclaim_.start();
-  if (page_media_) sync_.start();
+  sync_.start();
+  throttle_.start();
   if (!page_media_) prefault_.start();
   for (const auto& device : devices_) device->start();
 }
 
 void Cache::wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share) {
+  await(for_share ? awaiting_share_ : waiting_, device, std::move(op), first);
+  if (for_share) device.kick();
+  reclaim_.kick();
+}
+
+void Cache::wait_for_turn(CachedDevice& device, std::unique_ptr<WriteOp> op) {
+  await(throttled_, device, std::move(op), false);
+  throttle_.kick();
+}
+
+void Cache::await(WaitingWrites& queue, CachedDevice& device, std::unique_ptr<WriteOp> op, bool first) {
+  if (op->waits_since_ms == 0) op->waits_since_ms = now_ms();
   try {
-    const std::lock_guard lock(waiting_mutex_);
-    if (!device.stopped()) {
-      if (first) {
-        queue_.push_front({&device, nullptr, for_share});
-        queue_.front().op = std::move(op);
-      } else {
-        queue_.push_back({&device, nullptr, for_share});
-        queue_.back().op = std::move(op);
-      }
-      if (!for_share) waiting_.fetch_add(1, std::memory_order_relaxed);
-    }
+    queue.add(device, op, first, [&device] { return !device.stopped(); });
   } catch (const std::bad_alloc&) {
     // Not in the queue, and therefore still here.
   }
-  if (op) return device.finish(std::move(op), EIO);
-  if (for_share) device.kick();
-  reclaim_.kick();
+  if (op) device.finish(std::move(op), EIO);
 }
 
 // Lets the writes that wait go on, first come first served, as long as there are free segments.
@@ -239,70 +254,98 @@ bool Cache::wake_writers() {
   bool woke = false;
   // Writes of a device that had all it may have wait for nobody else. Where there is no space at all they go on waiting
   // with the others.
-  while (wake_writer(
-      [](const Waiting& w) { return w.for_share && (!w.device->at_share_max() || w.device->may_take_share(*w.op)); })) {
+  while (wake_writer(awaiting_share_, [](const WaitingWrites::Entry& w) {
+    return !w.device->at_share_max() || w.device->may_take_share(*w.op);
+  })) {
     woke = true;
   }
-  while (pool_.free_count() > reserve() && wake_writer([](const Waiting& w) { return !w.for_share; })) woke = true;
+  while (pool_.free_count() > reserve() && wake_writer(waiting_, [](const WaitingWrites::Entry&) { return true; })) {
+    woke = true;
+  }
   // What others hold on to must not stop a device whose own segments become clean.
   for (const auto& device : devices()) {
     if (pool_.free_count() == 0) break;
     // One that cannot go on with it would be back in the queue at once, for ever.
-    woke |= wake_writer([&](const Waiting& w) { return w.device == device.get() && device->may_take_share(*w.op); });
+    woke |= wake_writer(waiting_, [&](const WaitingWrites::Entry& w) {
+      return w.device == device.get() && device->may_take_share(*w.op);
+    });
   }
   return woke;
 }
 
 // Lets the write that waits longest, of those that are `wanted`, go on. Returns whether there was one.
 template <typename Wanted>
-bool Cache::wake_writer(Wanted wanted) {
-  std::optional<Waiting> next = next_waiting(wanted);
+bool Cache::wake_writer(WaitingWrites& queue, Wanted wanted) {
+  std::optional<WaitingWrites::Entry> next = queue.take(wanted);
   if (!next) return false;
   next->op->waited = true;
   next->device->resume(std::move(next->op));
   return true;
 }
 
-// Takes the write that waits longest out of the queue, of those that are `wanted`.
-template <typename Wanted>
-std::optional<Cache::Waiting> Cache::next_waiting(Wanted wanted) {
-  const std::lock_guard lock(waiting_mutex_);
-  const auto next = std::find_if(queue_.begin(), queue_.end(), wanted);
-  if (next == queue_.end()) return std::nullopt;
-  std::optional<Waiting> taken(std::move(*next));
-  queue_.erase(next);
-  if (!taken->for_share) waiting_.fetch_sub(1, std::memory_order_relaxed);
-  return taken;
-}
-
 void Cache::fail_waiting(const CachedDevice* device) {
-  for_each_waiting(*device, [](Waiting& failed) { failed.device->finish(std::move(failed.op), EIO); });
+  for (WaitingWrites* queue : {&waiting_, &awaiting_share_, &throttled_}) fail_all(*queue, device, EIO);
 }
 
 void Cache::resume_waiting(const CachedDevice& device) {
-  for_each_waiting(device, [](Waiting& next) { next.device->resume(std::move(next.op)); });
+  for (WaitingWrites* queue : {&waiting_, &awaiting_share_, &throttled_}) {
+    for_each_waiting(*queue, device, [](WaitingWrites::Entry& next) { next.device->resume(std::move(next.op)); });
+  }
 }
 
-// Takes out of the queue what `device` has there now, one by one.
+void Cache::fail_all(WaitingWrites& queue, const CachedDevice* device, int error) {
+  for_each_waiting(queue, *device,
+                   [error](WaitingWrites::Entry& failed) { failed.device->finish(std::move(failed.op), error); });
+}
+
+// Takes out of the queue what `device` has there now, one by one; others may come meanwhile.
 template <typename Use>
-void Cache::for_each_waiting(const CachedDevice& device, Use use) {
-  const auto is_its = [&device](const Waiting& waiting) { return waiting.device == &device; };
-  std::ptrdiff_t left = 0;
-  {
-    const std::lock_guard lock(waiting_mutex_);
-    left = std::count_if(queue_.begin(), queue_.end(), is_its);
-  }
-  for (; left > 0; --left) {
-    std::optional<Waiting> next = next_waiting(is_its);
+void Cache::for_each_waiting(WaitingWrites& queue, const CachedDevice& device, Use use) {
+  const auto is_its = [&device](const WaitingWrites::Entry& waiting) { return waiting.device == &device; };
+  for (std::size_t left = queue.count(is_its); left > 0; --left) {
+    std::optional<WaitingWrites::Entry> next = queue.take(is_its);
     if (!next) return;
     use(*next);
   }
 }
 
-// A write that waits for a backing which takes nothing would wait for ever.
+// Nothing that is clean is left to make space from. A write that waits for a backing which takes nothing would wait for
+// ever; and some are not to wait, or not that long. As long as writeback gets on, a write that has waited long goes on
+// waiting: its turn comes, and an error would cost its user more.
 void Cache::fail_hopeless_writers() {
   for (const auto& device : devices()) {
-    if (device->backing_failing()) fail_waiting(device.get());
+    if (device->backing_failing()) {
+      fail_waiting(device.get());
+    } else if (device->full_policy() == FullPolicy::error) {
+      for (WaitingWrites* queue : {&waiting_, &awaiting_share_}) fail_all(*queue, device.get(), ENOSPC);
+    } else {
+      const std::uint64_t now = now_ms();
+      const std::uint64_t longest = device->setting(Setting::full_max_wait);
+      if (now - std::min(now, progressed_ms_.load(std::memory_order_relaxed)) < longest) continue;
+      for (WaitingWrites* queue : {&waiting_, &awaiting_share_}) {
+        while (auto overdue = queue->take([&](const WaitingWrites::Entry& waiting) {
+          return waiting.device == device.get() && waiting.op->waits_since_ms + longest <= now;
+        })) {
+          device->finish(std::move(overdue->op), ENOSPC);
+        }
+      }
+    }
+  }
+}
+
+void Cache::segment_taken(CachedDevice& device) {
+  if (short_of_space()) kick_reclaim();
+  if (device.epoch_is_full()) sync_.kick();
+  if (nearly_full()) {
+    throttle_.kick();
+    device.kick();
+  }
+}
+
+// Epochs may grow while writeback is busy with older ones, or rests.
+void Cache::close_full_epochs() {
+  for (const auto& device : devices()) {
+    if (device->epoch_is_full()) (void)commit({device.get()});  // writeback meets the same error, and tells of it
   }
 }
 
@@ -383,6 +426,10 @@ CacheDevStats Cache::stats() const {
   s.segment_size_bytes = cache_dev_->geometry().segment_size;
   s.segments = pool_.total();
   s.segments_used = pool_.total() - pool_.free_count();
+  s.segments_free = s.segments - s.segments_used;
+  s.segments_clean = std::min<std::uint64_t>(clean_segments(), s.segments_used);
+  s.segments_dirty = s.segments_used - s.segments_clean;
+  s.segments_reserved = reserve();
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
   s.damaged_records = cache_dev_->damaged_device_records() + orphaned_segments_;

@@ -1,12 +1,12 @@
 // A cache device in use: its segments, shared by the logical devices that it caches for.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +14,7 @@
 #include "cache/cached_device.h"
 #include "cache/clock.h"
 #include "cache/ghost_list.h"
+#include "cache/waiting_writes.h"
 #include "index/slot_table.h"
 #include "pcache/options.h"
 #include "pcache/stats.h"
@@ -61,6 +62,10 @@ class Cache {
   // something.
   bool reclaim_step();
 
+  // Lets writes through that had to wait for their turn because space runs short, and says how fast others may go
+  // on (docs/operations.md, full_policy). Returns how long there is nothing more to do.
+  std::chrono::milliseconds throttle_step();
+
   // Closes the epoch of each device and makes all before it durable. On page media this is one msync; concurrent
   // callers take turns. Errors are sticky: what msync failed on may be lost.
   Status commit(const std::vector<CachedDevice*>& devices);
@@ -89,19 +94,37 @@ class Cache {
   // Segments that only records which must not fail for lack of space may take: one for each stream (I2).
   std::uint32_t reserve() const { return reserve_.load(std::memory_order_relaxed); }
   bool short_of_space() const { return pool_.free_count() < reserve() + ahead_; }
-  // Whether a write may take a segment: one is free beyond the reserve, and no write that waited longer comes first.
-  bool may_take_segment(bool waited) const {
-    return pool_.free_count() > reserve() && (waited || waiting_.load(std::memory_order_relaxed) == 0);
+  // Segments that writes may take without anything being written back: those that are free beyond the reserve, and
+  // those that only hold what the backing has too.
+  std::uint32_t available_segments() const {
+    const std::int64_t all = std::int64_t{pool_.free_count()} + clean_segments() - reserve();
+    return static_cast<std::uint32_t>(std::max<std::int64_t>(all, 0));
   }
+  // In use, and only holding what the backing has too.
+  std::uint32_t clean_segments() const {
+    const std::int64_t logged = std::max<std::int64_t>(clean_segments_.load(std::memory_order_relaxed), 0);
+    return static_cast<std::uint32_t>(logged) + pool_.borrowed_count();
+  }
+  // Whether so few are left that writeback has to hurry and writes may have to slow down.
+  bool nearly_full() const { return available_segments() < mark_; }
+  void count_clean_segments(std::int32_t more) { clean_segments_.fetch_add(more, std::memory_order_relaxed); }
+  // Writeback got on, or a segment became free: whoever waits for space waits for something.
+  void progressed(std::uint64_t now_ms) { progressed_ms_.store(now_ms, std::memory_order_relaxed); }
+  // A write of `device` has taken a segment.
+  void segment_taken(CachedDevice& device);
+  // Whether a write may take a segment: one is free beyond the reserve, and no write that waited longer comes first.
+  bool may_take_segment(bool waited) const { return pool_.free_count() > reserve() && (waited || waiting_.empty()); }
   // The same for what is only copied into the cache, or inside it.
-  bool may_fill() const { return pool_.free_count() > reserve() + 1 && waiting_.load(std::memory_order_relaxed) == 0; }
+  bool may_fill() const { return pool_.free_count() > reserve() + 1 && waiting_.empty(); }
   // The same for reclaim, which is about to free a segment.
-  bool may_relocate() const { return pool_.free_count() > reserve() && waiting_.load(std::memory_order_relaxed) == 0; }
+  bool may_relocate() const { return pool_.free_count() > reserve() && waiting_.empty(); }
   // Whether room for something new is made by dropping something: free segments are those that reclaim frees ahead.
   bool full() const { return pool_.free_count() <= reserve() + ahead_ + 1; }
   // `for_share`: not for space, but for `device` to have less than its share_max.
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share = false);
-  // Ends the writes of `device` that wait for space.
+  void wait_for_turn(CachedDevice& device, std::unique_ptr<WriteOp> op);
+  bool turns_awaited() const { return !throttled_.empty(); }
+  // Ends the writes of `device` that wait, with EIO.
   void fail_waiting(const CachedDevice* device);
   // Lets those of `device` go on that wait for space, whether there is some or not.
   void resume_waiting(const CachedDevice& device);
@@ -112,11 +135,6 @@ class Cache {
   void flush(CachedDevice& device, Completion done);
 
  private:
-  struct Waiting {
-    CachedDevice* device = nullptr;
-    std::unique_ptr<WriteOp> op;
-    bool for_share = false;
-  };
   struct Flushing {
     CachedDevice* device = nullptr;
     Completion done;
@@ -129,12 +147,14 @@ class Cache {
   bool reclaim_from(const std::vector<std::shared_ptr<CachedDevice>>& devices, std::uint32_t segments);
   bool reclaim_for_all(const std::vector<std::shared_ptr<CachedDevice>>& devices);
   template <typename Wanted>
-  bool wake_writer(Wanted wanted);
-  template <typename Wanted>
-  std::optional<Waiting> next_waiting(Wanted wanted);
+  bool wake_writer(WaitingWrites& queue, Wanted wanted);
+  void await(WaitingWrites& queue, CachedDevice& device, std::unique_ptr<WriteOp> op, bool first);
+  void fail_all(WaitingWrites& queue, const CachedDevice* device, int error);
   template <typename Use>
-  void for_each_waiting(const CachedDevice& device, Use use);
+  void for_each_waiting(WaitingWrites& queue, const CachedDevice& device, Use use);
   void fail_hopeless_writers();
+  std::chrono::milliseconds let_through(CachedDevice& device);
+  void close_full_epochs();
   bool sync_step();
   bool prefault_step();
 
@@ -150,6 +170,9 @@ class Cache {
   const Persist ack_persist_;
   std::atomic<std::uint32_t> reserve_{0};
   const std::uint32_t ahead_;  // segments that reclaim keeps free beyond the reserve
+  const std::uint32_t mark_;   // of available_segments()
+  std::atomic<std::int64_t> clean_segments_{0};
+  std::atomic<std::uint64_t> progressed_ms_{0};
 
   mutable std::mutex devices_mutex_;
   std::vector<std::shared_ptr<CachedDevice>> devices_;
@@ -159,9 +182,9 @@ class Cache {
 
   std::mutex reclaim_mutex_;  // one reclaim step at a time, and none while a device's segments are given back
 
-  std::mutex waiting_mutex_;
-  std::deque<Waiting> queue_;
-  std::atomic<std::uint64_t> waiting_{0};  // those that do not wait for their own share
+  WaitingWrites waiting_;         // for space
+  WaitingWrites awaiting_share_;  // for their device to have less than its share_max
+  WaitingWrites throttled_;       // for their turn
 
   std::mutex commit_mutex_;
   Status commit_error_;
@@ -172,6 +195,7 @@ class Cache {
   Worker sync_;
   std::uint32_t next_prefault_ = 0;  // the segment that the worker comes to next
   Worker prefault_;
+  Worker throttle_;
 };
 
 // Bytes that exist only in the cache device, over all its logical devices; devices whose log is damaged count as dirty

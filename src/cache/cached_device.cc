@@ -11,9 +11,6 @@
 namespace pcache {
 namespace {
 
-constexpr std::size_t kStagingBuffers = 16;
-constexpr std::size_t kStagingBytes = 256 * kKiB;
-
 // Stable over restarts, different for each device of each cache device.
 std::uint64_t inode_of(const std::array<std::uint8_t, 16>& uuid, std::uint32_t device_id) {
   return std::uint64_t{crc32c(uuid.data(), uuid.size())} << 32 | (std::uint64_t{device_id} + 2);
@@ -53,9 +50,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
   parked_ = is_parked(device.record);
   holes_.resize(streams_.size());
   voids_.resize(streams_.size());
-  if (serves_) {
-    for (std::size_t i = 0; i < kStagingBuffers; ++i) staging_.emplace_back(kStagingBytes);
-  }
+  if (serves_) staging_ = std::make_unique<Staging>();
 }
 
 CachedDevice::~CachedDevice() { stop(); }
@@ -91,6 +86,7 @@ void CachedDevice::stop() {
   }
   // Here and not by whoever drops the last reference: that may be a completion on the backing's own thread.
   const std::lock_guard step(writeback_mutex_);
+  pass_.reset();
   if (backing_ && !failed_ && is_direct(mode())) {
     IoGroup flush;
     backing_->flush(flush.start());
@@ -118,7 +114,7 @@ std::uint64_t CachedDevice::close_epoch() {
   const std::lock_guard lock(epoch_mutex_);
   const std::uint64_t open = epoch_.load(std::memory_order_relaxed);
   if (!epoch_used_.load(std::memory_order_acquire)) return open - 1;
-  closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : cache_.now_ms()});
+  closed_.push_back({open, epoch_opened_ms_ != 0 ? epoch_opened_ms_ : cache_.now_ms(), stored_bytes() / kBlockSize});
   try {
     make_room_for_epochs();
   } catch (const std::bad_alloc&) {
@@ -303,6 +299,19 @@ std::vector<ByteRange> CachedDevice::lost_ranges() const {
   return ranges;
 }
 
+std::uint64_t CachedDevice::oldest_dirty_ms() const {
+  const std::lock_guard lock(epoch_mutex_);
+  const std::uint64_t since = closed_.empty() ? epoch_opened_ms_ : closed_.front().opened_ms;
+  const std::uint64_t now = cache_.now_ms();
+  return since == 0 ? 0 : now - std::min(now, since);
+}
+
+std::uint64_t CachedDevice::clean_in_ms() const {
+  const std::uint64_t dirty = dirty_bytes();
+  const std::uint64_t speed = writeback_speed_.bytes_per_second();
+  return dirty == 0 || speed == 0 ? 0 : dirty * 1000 / speed;
+}
+
 std::uint64_t CachedDevice::dirty_bytes() const { return sum(streams_, &Stream::dirty_blocks) * kBlockSize; }
 
 std::uint64_t CachedDevice::stored_bytes() const { return sum(streams_, &Stream::stored_slots) * kBlockSize; }
@@ -399,6 +408,9 @@ LogicDevStats CachedDevice::stats() const {
   s.written_back_bytes = written_back_bytes_;
   s.writeback_errors = writeback_errors_;
   s.space_waits = space_waits_;
+  s.throttled_ms = throttled_ms_;
+  s.oldest_dirty_ms = oldest_dirty_ms();
+  s.clean_in_ms = clean_in_ms();
   s.evicted_bytes = evicted_blocks_ * kBlockSize;
   s.relocated_bytes = relocated_blocks_ * kBlockSize;
   s.promoted_bytes = promoted_blocks_ * kBlockSize;

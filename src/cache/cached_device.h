@@ -13,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "base/aligned_buffer.h"
 #include "base/units.h"
 #include "base/worker.h"
 #include "cache/direct_gate.h"
@@ -24,8 +23,13 @@
 #include "cache/probation.h"
 #include "cache/sequential_reads.h"
 #include "cache/share.h"
+#include "cache/speed_meter.h"
+#include "cache/staging.h"
 #include "cache/stream.h"
+#include "cache/throttle.h"
 #include "cache/write_op.h"
+#include "cache/writeback_pace.h"
+#include "cache/writeback_pass.h"
 #include "pcache/backing_dev.h"
 #include "pcache/logic_dev.h"
 #include "segment/cache_dev.h"
@@ -95,10 +99,19 @@ class CachedDevice final : public LogicDev {
 
   // --- Background work, one step at a time (the worker of start() calls these too)
 
-  // Closes the open epoch or writes one back, if it is time for that. Returns how long there is nothing more to do.
+  // Closes the open epoch and writes back a part of what is closed, if it is time for that. Returns how long there is
+  // nothing more to do.
   std::chrono::milliseconds background_step();
-  // Writes back one epoch if there is one to write. Returns whether it did; errors are counted and retried later.
+  // Writes back one epoch if there is one to write, or, where no order is asked for, all that are. Returns whether it
+  // did; errors are counted and retried later.
   bool writeback_step();
+  struct WriteBack {
+    enum class Step { none, part, whole, failed };  // none: nothing is closed and durable
+    Step step = Step::none;
+    std::uint64_t bytes = 0;  // that went to the backing
+  };
+  // Goes on writing back for so many bytes, or a little more.
+  WriteBack write_back(std::uint64_t bytes);
   // Releases the oldest segment of `stream` if it is clean and not the head; blocks that were read since are appended
   // again. Returns whether a segment became free.
   bool reclaim_front(std::uint32_t stream);
@@ -126,6 +139,8 @@ class CachedDevice final : public LogicDev {
   // Ends the open epoch if anything was written in it. Returns the last closed epoch. Writes that are acknowledged
   // before the call belong to that epoch or an older one.
   std::uint64_t close_epoch();
+  // Whether the open epoch is large enough to close by itself.
+  bool epoch_is_full() const;
   // Everything up to `epoch` survives power loss and may be written back.
   void set_durable_epoch(std::uint64_t epoch);
 
@@ -192,6 +207,11 @@ class CachedDevice final : public LogicDev {
   // (values that do not go together), failed (the medium; nothing changed).
   Status configure(const Settings& changes);
   std::vector<SettingValue> settings() const;
+  FullPolicy full_policy() const { return static_cast<FullPolicy>(setting(Setting::full_policy)); }
+  // How fast writes may go on, while `left` of `mark` bytes of space are left.
+  void set_write_rate(std::uint64_t left, std::uint64_t mark, std::uint64_t now_ms);
+  bool throttles() const { return throttle_.on(); }
+  bool may_write(std::uint64_t bytes, std::uint64_t now_ms) { return throttle_.take(bytes, now_ms); }
 
   void kick() { worker_.kick(); }
   std::uint32_t place() const { return place_; }
@@ -202,6 +222,10 @@ class CachedDevice final : public LogicDev {
   std::string backing_path() const { return backing_path_; }
   const BackingIdentity& recorded_backing() const { return recorded_backing_; }
   std::uint64_t dirty_bytes() const;
+  // How long the oldest dirty data has been in the cache, or known to be; 0: there is none.
+  std::uint64_t oldest_dirty_ms() const;
+  // How long writing back all that is dirty would take at full speed; 0: nothing is, or the speed is not known yet.
+  std::uint64_t clean_in_ms() const;
   std::uint64_t lost_blocks() const;
   // Some of what is lost, in order, neighbours joined.
   std::vector<ByteRange> lost_ranges() const;
@@ -254,7 +278,8 @@ class CachedDevice final : public LogicDev {
   void drop_bare(Stream& stream, SlotId slot);
 
   // write_path.cc
-  enum class Progress { done, no_space, no_share, needs_block, elsewhere, failed };  // elsewhere: not in the log
+  // elsewhere: not in the log
+  enum class Progress { done, no_space, no_share, no_turn, needs_block, elsewhere, failed };
   Progress advance(WriteOp& op);
   Progress write_blocks(WriteOp& op, std::uint64_t block, std::uint64_t count);
   Progress write_part(WriteOp& op);
@@ -264,6 +289,7 @@ class CachedDevice final : public LogicDev {
   static void count_written(Stream& stream, WriteOp& op, std::uint64_t bytes);
   Progress reserve(Stream& stream, WriteOp& op);
   Progress make_room(Stream& stream, WriteOp& op);
+  Result<std::uint32_t> take_segment(Stream& stream);
   static bool has_share_left(const Stream& stream) { return stream.log.segments().size() < 2; }  // of the reserve
   std::uint64_t enter_epoch(Stream& stream);
   std::uint64_t epoch_for_copies(Stream& stream);
@@ -307,6 +333,7 @@ class CachedDevice final : public LogicDev {
   bool release_void_step();
 
   // reclaim.cc
+  void count_clean_segments(Stream& stream);
   bool relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency);
   void evict(Stream& stream, SlotId slot, const SlotKey& key, bool remember);
   void empty_slots(SegmentId segment);
@@ -336,19 +363,29 @@ class CachedDevice final : public LogicDev {
   Result<Grown> grow_from_part(std::uint64_t size);
 
   // writeback.cc
-  struct EpochContent;
+  std::uint64_t last_epoch_to_write_back();
   EpochContent collect(std::uint64_t epoch);
-  Status write_epoch(const EpochContent& content);
+  Status write_part(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written);
   int write_zeroes(const EpochContent& content);
-  Status write_blocks_back(const EpochContent& content);
+  Status write_blocks_back(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written);
+  void note_progress(WritebackPass& pass, std::uint64_t every_ms);
+  Status flush_written();
   Status backing_failure(int error, const char* what) const;
-  Status mark_clean(const EpochContent& content, std::uint64_t epoch);
+  Status mark_clean(const EpochContent& content);
   bool mark_lost(SlotId slot, std::uint64_t block);
-  std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const;
-  bool epoch_due(std::uint64_t now);
   void writeback_failed(const Status& why);
   void make_room_for_epochs();               // under epoch_mutex_
   std::uint64_t newest_clean_epoch() const;  // under epoch_mutex_
+
+  // background.cc
+  struct DirtyAge {
+    bool closed = false;          // there are closed epochs
+    std::uint64_t open_ms = 0;    // since when the open epoch holds something; 0: it does not
+    std::uint64_t oldest_ms = 0;  // the same for all that is dirty
+  };
+  DirtyAge look_at_epochs(std::uint64_t now);
+  WritebackPace::Limits pace_limits() const;
+  std::chrono::milliseconds rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const;
 
   // replay.cc
   std::vector<StreamLog::Hole> replay_stream(std::uint32_t number, const StreamLog::Replay& device);
@@ -379,7 +416,7 @@ class CachedDevice final : public LogicDev {
   std::vector<std::unique_ptr<Stream>> streams_;
   Probation probation_;
   SequentialReads sequential_reads_;
-  std::vector<AlignedBuffer> staging_;               // what writeback verified and is writing
+  std::unique_ptr<Staging> staging_;                 // where it serves
   std::vector<std::vector<StreamLog::Hole>> holes_;  // by stream, from replay() to settle()
   std::vector<std::vector<std::uint64_t>> voids_;    // the same; LSNs of records that are not to count any more
   std::string detail_;
@@ -392,17 +429,23 @@ class CachedDevice final : public LogicDev {
   std::atomic<bool> epoch_used_{false};
   std::atomic<std::uint64_t> durable_epoch_{0};
   std::atomic<std::uint64_t> clean_epoch_{0};
-  std::mutex epoch_mutex_;
+  mutable std::mutex epoch_mutex_;
   struct ClosedEpoch {
     std::uint64_t epoch = 0;
     std::uint64_t opened_ms = 0;
+    std::uint64_t end_slots = 0;  // stored since opening, when it closed
   };
   std::deque<ClosedEpoch> closed_;                   // not yet written back; under epoch_mutex_
   std::size_t epoch_room_ = Stream::kEpochsAtFirst;  // of each Stream::epochs, at least; under epoch_mutex_
   std::uint64_t epoch_opened_ms_ = 0;           // when the worker first saw the open epoch used; under epoch_mutex_
   std::atomic<std::uint64_t> epoch_blocks_{0};  // stored when the open epoch began, to limit its size
 
-  std::mutex writeback_mutex_;  // one writeback step at a time
+  std::mutex writeback_mutex_;           // one writeback step at a time
+  std::unique_ptr<WritebackPass> pass_;  // what is being written back, over several steps; under writeback_mutex_
+  std::atomic<std::uint64_t> pass_slots_written_{0};
+  WritebackPace pace_;  // of the worker
+  SpeedMeter writeback_speed_;
+  Throttle throttle_;
   mutable std::mutex progress_mutex_;
   std::condition_variable progress_;           // clean_epoch_ or failures changed
   std::atomic<std::uint64_t> drain_epoch_{0};  // write back up to here without delay
@@ -439,7 +482,7 @@ class CachedDevice final : public LogicDev {
 
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
-  std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0};
+  std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0}, throttled_ms_{0};
   std::atomic<std::uint64_t> bad_cells_{0}, bypassed_bytes_{0}, refused_mode_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
   std::atomic<std::uint64_t> partial_hits_{0}, refused_first_touch_{0}, refused_sequential_{0}, refused_no_space_{0};

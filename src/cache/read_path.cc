@@ -349,7 +349,7 @@ std::size_t CachedDevice::fill_log(Stream& stream, std::span<LogEntry> entries) 
   while (!entries.empty()) {
     if (stream.log.room() == 0) {
       if (!may_fill()) return kept;
-      const auto room = stream.log.reserve();
+      const auto room = take_segment(stream);
       if (!room || *room == 0) return kept;
     }
     const std::size_t count = std::min<std::size_t>(entries.size(), stream.log.room());

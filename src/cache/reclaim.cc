@@ -33,6 +33,22 @@ std::vector<CachedDevice::Victim> CachedDevice::victims() {
   return victims;
 }
 
+// Keeps the cache's count of segments that reclaim may empty, under the stream's lock: all before the first dirty slot
+// but the head. To be called wherever one of these changes.
+void CachedDevice::count_clean_segments(Stream& stream) {
+  const auto& segments = stream.log.segments();
+  std::uint32_t clean = 0;
+  if (!failed_ && segments.size() > 1) {
+    const std::uint64_t dirty = stream.first_dirty_lsn();
+    const auto end = std::partition_point(segments.begin(), segments.end() - 1, [&](const StreamLog::Segment& segment) {
+      return stream.log.end_lsn(segment) <= dirty;
+    });
+    clean = static_cast<std::uint32_t>(end - segments.begin());
+  }
+  cache_.count_clean_segments(static_cast<std::int32_t>(clean) - static_cast<std::int32_t>(stream.clean_segments));
+  stream.clean_segments = clean;
+}
+
 // All of the segment is on the backing, so nothing has to be made durable before it is released: a crash that loses a
 // relocated block, or a newer unflushed one, leaves the backing's value, which is the one before. Only a lost block's
 // record must not vanish; relocate() makes that one durable. Release is durable before the segment can be taken again.
@@ -74,7 +90,9 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
   empty_slots(front.id);
 
   const std::lock_guard lock(stream.lock);
-  return stream.log.release_front().ok();
+  const bool released = stream.log.release_front().ok();
+  count_clean_segments(stream);
+  return released;
 }
 
 bool CachedDevice::reclaim_probation(bool keep_read) {
@@ -132,7 +150,7 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std
   if (stream.log.room() == 0) {
     const bool may = cache_.may_relocate() && segments_used() <= share().max;
     if (key.type != SlotType::lost && !may) return false;  // a lost one may take from the reserve
-    const auto room = stream.log.reserve();
+    const auto room = take_segment(stream);
     if (!room || *room == 0) return false;
   }
   std::array<std::byte, kBlockSize> content;
@@ -188,7 +206,9 @@ Status CachedDevice::release_segments() {
     for (const StreamLog::Segment& segment : stream->log.segments()) {
       while (cache_.pool().pinned(segment.id)) std::this_thread::yield();
     }
-    if (Status status = stream->log.release_all(); !status.ok()) return status;
+    const Status status = stream->log.release_all();
+    count_clean_segments(*stream);
+    if (!status.ok()) return status;
     stream->bare_end_lsn = 0;
   }
   cache_.kick_reclaim();

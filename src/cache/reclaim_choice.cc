@@ -35,6 +35,7 @@ bool Cache::reclaim_step() {
     for (const auto& device : all) device->kick();
   }
   if (freed) {
+    progressed(now_ms());
     wake_writers();
   } else if (is_short) {
     fail_hopeless_writers();
@@ -48,14 +49,11 @@ bool Cache::reclaim_for_all(const std::vector<std::shared_ptr<CachedDevice>>& de
   std::vector<std::shared_ptr<CachedDevice>> above = devices;
   std::erase_if(above, [](const auto& device) { return device->segments_used() <= device->share().min; });
   if (reclaim_from(above, pool_.total())) return true;
-  if (waiting_.load(std::memory_order_relaxed) == 0) return false;
+  if (waiting_.empty()) return false;
   std::vector<std::shared_ptr<CachedDevice>> waiting = devices;
-  {
-    const std::lock_guard lock(waiting_mutex_);
-    std::erase_if(waiting, [this](const auto& device) {
-      return std::none_of(queue_.begin(), queue_.end(), [&](const Waiting& w) { return w.device == device.get(); });
-    });
-  }
+  std::erase_if(waiting, [this](const auto& device) {
+    return waiting_.count([&](const WaitingWrites::Entry& w) { return w.device == device.get(); }) == 0;
+  });
   return reclaim_from(waiting, pool_.total()) || reclaim_from(devices, pool_.total());
 }
 

@@ -83,8 +83,12 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
 
   if (newest + 1 >= kCounterLimit) fail("there are no numbers left for its epochs: the log is not to be believed");
   const std::lock_guard lock(epoch_mutex_);
-  for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, cache_.now_ms()});
+  for (const std::uint64_t epoch : dirty_epochs) closed_.push_back({epoch, cache_.now_ms(), 0});
   make_room_for_epochs();
+  for (const auto& stream : streams_) {
+    const std::lock_guard stream_lock(stream->lock);
+    count_clean_segments(*stream);
+  }
   epoch_ = newest + 1;
   durable_epoch_ = newest;
   clean_epoch_ = newest_clean_epoch();

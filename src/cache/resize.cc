@@ -87,7 +87,7 @@ Result<CachedDevice::Grown> CachedDevice::grow_from_part(std::uint64_t size) {
   if ((cached && key.dirty) || stream.zeros.contains(block)) return Grown::block_is_dirty;
   if (!cached || key.type != SlotType::lost) {
     if (stream.log.room() == 0) {
-      const auto room = stream.log.reserve();
+      const auto room = take_segment(stream);
       if (!room) return room.status();
       if (*room == 0) return Status(Errc::no_space, "the cache device has no free segment now; try again");
     }

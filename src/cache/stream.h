@@ -72,6 +72,8 @@ struct Stream {
   // of the same blocks.
   std::uint64_t bare_end_lsn = 0;
 
+  std::uint32_t clean_segments = 0;  // that reclaim may empty, as counted last
+
   std::array<std::uint64_t, kListedLost> lost{};  // for people: of the lost blocks as many as fit
   std::size_t listed_lost = 0;
 

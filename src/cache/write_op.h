@@ -24,6 +24,7 @@ struct WriteOp {
   std::uint64_t waiting_since_ns = 0;  // for space; 0: it does not
   bool waited = false;                 // its turn came in the queue for space
   std::uint32_t skipped = 0;           // slots whose cells took nothing, since it got on last
+  std::uint64_t waits_since_ms = 0;    // when it first had to wait for space or for its turn; 0: it never had to
 
   // A part of a block whose rest had to be read from the backing.
   struct Part {

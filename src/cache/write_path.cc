@@ -25,7 +25,8 @@ void CachedDevice::write(std::uint64_t offset, std::span<const std::byte> data, 
   op.offset = offset;
   op.end = offset + data.size();
   op.done = done;
-  switch (const Progress progress = advance(op)) {
+  const bool waits = throttle_.on() && (cache_.turns_awaited() || !may_write(data.size(), cache_.now_ms()));
+  switch (const Progress progress = waits ? Progress::no_turn : advance(op)) {
     case Progress::done:
       if (late_acks_.load(std::memory_order_relaxed) && count_in()) [[unlikely]] {
         return acknowledge_late(done);
@@ -61,6 +62,10 @@ void CachedDevice::resume(std::unique_ptr<WriteOp> op) {
 
 void CachedDevice::finish(std::unique_ptr<WriteOp> op, int error) {
   forget_part(*op);
+  if (op->waits_since_ms != 0) {
+    const std::uint64_t now = cache_.now_ms();
+    throttled_ms_.fetch_add(now - std::min(now, op->waits_since_ms), std::memory_order_relaxed);
+  }
   const Completion done = op->done;
   const bool was_direct = op->direct != nullptr;
   if (was_direct && op->direct->entered) gate_.leave(*op);
@@ -91,6 +96,7 @@ void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
     const bool first = op->waited;
     return cache_.wait_for_space(*this, std::move(op), first, why == Progress::no_share);
   }
+  if (why == Progress::no_turn) return cache_.wait_for_turn(*this, std::move(op));
   // The block is read as any reader would read it, which also keeps it in the cache if there is space.
   const std::span<std::byte> base(op->part->base.data(), bytes_in(op->part->watch.block));
   const std::uint64_t offset = op->part->watch.block * kBlockSize;
@@ -260,12 +266,20 @@ CachedDevice::Progress CachedDevice::make_room(Stream& stream, WriteOp& op) {
     if (at_share_max()) return Progress::no_share;
     if (!cache_.may_take_segment(op.waited)) return Progress::no_space;
   }
-  const auto room = stream.log.reserve();
+  const auto room = take_segment(stream);
   if (!room) return Progress::failed;
-  if (cache_.short_of_space() || at_share_max()) cache_.kick_reclaim();
+  cache_.segment_taken(*this);
+  if (at_share_max()) cache_.kick_reclaim();
   if (*room == 0) return Progress::no_space;
   if (!op.discard) op.waited = false;  // a discard may need a segment in each stream before it gets on
   return Progress::done;
+}
+
+// As StreamLog::reserve(), and keeps count of what it changes.
+Result<std::uint32_t> CachedDevice::take_segment(Stream& stream) {
+  auto room = stream.log.reserve();
+  count_clean_segments(stream);
+  return room;
 }
 
 // The epoch for what is appended next. Under the stream's lock until it is published: whoever closes the epoch and then

@@ -17,60 +17,51 @@
 namespace pcache {
 namespace {
 
-// An epoch closes by itself at this many blocks (16 MiB): bounds the memory of writing one back, and lets a full cache
-// free space piece by piece.
-constexpr std::uint64_t kEpochBlocks = 4096;
 constexpr unsigned kZeroesInFlight = 16;
-constexpr std::chrono::milliseconds kRetry{1000};
-constexpr std::chrono::milliseconds kRetryWhenDraining{100};
+constexpr std::uint64_t kPassShare = 16;  // epochs that are joined take at most this part of the cache device's slots
+constexpr std::uint64_t kNoteEveryMs = 10;
+constexpr std::uint64_t kSlotsPerLock = 256;  // how long writers of a stream are kept waiting
 
 }  // namespace
 
-// What one epoch did to the device, overwrites collapsed.
-struct CachedDevice::EpochContent {
-  struct Block {
-    std::uint64_t block = 0;
-    SlotId slot = 0;
-    std::uint32_t crc = 0;
+// All that is dirty up to the end of `epoch`.
+EpochContent CachedDevice::collect(std::uint64_t epoch) {
+  struct Write {
+    EpochContent::Block block;
+    std::uint64_t lsn = 0;
   };
-  struct Zero {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    std::uint32_t streams = 0;  // as bits
-  };
-  std::uint64_t epoch = 0;
-  std::vector<Block> blocks;            // by block, each once; every run of neighbours can be written as one
-  std::vector<Zero> zeroes;             // to be applied before the blocks; no two overlap
-  std::vector<std::uint64_t> end_lsns;  // by stream: everything before is covered
-};
-
-CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
   EpochContent content;
   content.epoch = epoch;
   std::map<std::uint64_t, std::uint32_t> edges;  // where discarded ranges begin and end, and of which streams, as bits
+  std::vector<Write> writes;
   for (std::uint32_t number = 0; number < streams_.size(); ++number) {
     Stream& stream = *streams_[number];
-    // A write that entered the epoch before it closed holds this lock until all of it is in the log.
-    const std::lock_guard lock(stream.lock);
-    const auto next = std::find_if(stream.epochs.begin(), stream.epochs.end(),
-                                   [epoch](const Stream::EpochStart& start) { return start.epoch > epoch; });
-    const std::uint64_t begin = stream.first_dirty_lsn();
-    const std::uint64_t end = next == stream.epochs.end() ? stream.log.next_lsn() : next->first_lsn;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    {
+      // A write that entered the epoch before it closed holds this lock until all of it is in the log. What is there
+      // then stays as it is until the dirty tail has moved.
+      const std::lock_guard lock(stream.lock);
+      const auto next = std::find_if(stream.epochs.begin(), stream.epochs.end(),
+                                     [epoch](const Stream::EpochStart& start) { return start.epoch > epoch; });
+      begin = stream.first_dirty_lsn();
+      end = next == stream.epochs.end() ? stream.log.next_lsn() : next->first_lsn;
+    }
     content.end_lsns.push_back(end);
+    content.slots += end - begin;
 
-    struct Write {
-      EpochContent::Block block;
-      std::uint64_t lsn = 0;
-    };
-    std::vector<Write> writes;
+    writes.clear();
     ZeroMap zeroes;
-    for (std::uint64_t lsn = begin; lsn < end; ++lsn) {
-      const SlotId slot = stream.log.slot_of(lsn);
-      const SlotKey key = cache_.slots().key(slot);
-      if (key.type == SlotType::write) {
-        writes.push_back({{key.block, slot, cache_.slots().value(slot)}, lsn});
-      } else if (key.type == SlotType::zero && key.dirty) {
-        zeroes.add(key.block, key.block + cache_.slots().value(slot), lsn);
+    for (std::uint64_t lsn = begin; lsn < end;) {
+      const std::lock_guard lock(stream.lock);
+      for (const std::uint64_t stop = std::min(end, lsn + kSlotsPerLock); lsn < stop; ++lsn) {
+        const SlotId slot = stream.log.slot_of(lsn);
+        const SlotKey key = cache_.slots().key(slot);
+        if (key.type == SlotType::write) {
+          writes.push_back({{key.block, slot, cache_.slots().value(slot)}, lsn});
+        } else if (key.type == SlotType::zero && key.dirty) {
+          zeroes.add(key.block, key.block + cache_.slots().value(slot), lsn);
+        }
       }
     }
     // The log's order is the order of a block's writes: keep each block's last, unless it was discarded after that.
@@ -99,33 +90,47 @@ CachedDevice::EpochContent CachedDevice::collect(std::uint64_t epoch) {
   return content;
 }
 
-// Persist order: the epoch's zeroes, its blocks, the backing's flush, the dirty tail. Blocks count as clean last.
-bool CachedDevice::writeback_step() try {
+bool CachedDevice::writeback_step() { return write_back(WritebackPace::kUnlimited).step == WriteBack::Step::whole; }
+
+// Persist order: the zeroes of an epoch, or of several that are written together, their blocks, the backing's flush,
+// the dirty tail. Blocks count as clean last.
+CachedDevice::WriteBack CachedDevice::write_back(std::uint64_t bytes) try {
   const std::lock_guard step(writeback_mutex_);
-  if (!backing_ || failed_ || stopped_) return false;
-  std::uint64_t epoch = 0;
-  {
-    const std::lock_guard lock(epoch_mutex_);
-    if (closed_.empty() || closed_.front().epoch > durable_epoch_) return false;
-    epoch = closed_.front().epoch;
+  if (!backing_ || failed_ || stopped_) return {};
+  if (!pass_) {
+    const std::uint64_t last = last_epoch_to_write_back();
+    if (last == 0) return {};
+    PCACHE_PAUSE_POINT("writeback.begun");
+    if (unflushed_is_void_ && !void_unflushed()) {
+      writeback_failed(Status(Errc::failed, "cache device " + cache_label_ + ": a record cannot be voided"));
+      return {WriteBack::Step::failed, 0};
+    }
+    auto pass = std::make_unique<WritebackPass>();
+    pass->noted_ms = cache_.now_ms();
+    pass->content = collect(last);
+    pass_ = std::move(pass);
+    PCACHE_PAUSE_POINT("writeback.collected");
   }
-  PCACHE_PAUSE_POINT("writeback.begun");
-  if (unflushed_is_void_ && !void_unflushed()) {
-    writeback_failed(Status(Errc::failed, "cache device " + cache_label_ + ": a record cannot be voided"));
-    return false;
-  }
-  const EpochContent content = collect(epoch);
-  PCACHE_PAUSE_POINT("writeback.collected");
-  Status status = write_epoch(content);
-  if (status.ok()) status = mark_clean(content, epoch);
+  WritebackPass& pass = *pass_;
+  if (bytes != WritebackPace::kUnlimited) pass.at_full_speed = false;
+  WriteBack done{WriteBack::Step::part, 0};
+  Status status = write_part(pass, bytes, done.bytes);
+  if (status.ok()) cache_.progressed(cache_.now_ms());
+  if (status.ok() && !pass.written()) return done;
+  if (status.ok()) status = flush_written();
+  if (status.ok()) status = mark_clean(pass.content);
+  if (status.ok()) note_progress(pass, 0);
+  const std::uint64_t last = pass.content.epoch;
+  pass_.reset();
+  pass_slots_written_ = 0;
   if (!status.ok()) {
     writeback_failed(status);
-    return false;
+    return {WriteBack::Step::failed, done.bytes};
   }
   std::uint64_t clean = 0;
   {
     const std::lock_guard lock(epoch_mutex_);
-    closed_.pop_front();
+    while (!closed_.empty() && closed_.front().epoch <= last) closed_.pop_front();
     clean = newest_clean_epoch();
   }
   {
@@ -136,11 +141,28 @@ bool CachedDevice::writeback_step() try {
     progress_.notify_all();
   }
   cache_.kick_reclaim();
-  return true;
+  done.step = WriteBack::Step::whole;
+  return done;
 } catch (const std::bad_alloc&) {
-  // Only collecting takes memory, and issuing writes: the epoch is as dirty as before.
+  // Only collecting takes memory: the epoch is as dirty as before.
   writeback_failed(Status(Errc::failed, "out of memory"));
-  return false;
+  return {WriteBack::Step::failed, 0};
+}
+
+// The last of the epochs that are written back together next, 0 if there is none: one, or, where no order is asked for,
+// as many as are closed, up to a limit, so that a full cache gets space free piece by piece.
+std::uint64_t CachedDevice::last_epoch_to_write_back() {
+  const bool ordered = setting(Setting::writeback_order) == static_cast<std::uint64_t>(WritebackOrder::epoch);
+  const std::uint64_t most = cache_.slots().size() / kPassShare;
+  const std::lock_guard lock(epoch_mutex_);
+  std::uint64_t last = 0;
+  for (const ClosedEpoch& closed : closed_) {
+    if (closed.epoch > durable_epoch_) break;
+    if (last != 0 && closed.end_slots - closed_.front().end_slots > most) break;
+    last = closed.epoch;
+    if (ordered) break;
+  }
+  return last;
 }
 
 // Epochs that are neither open nor waiting hold nothing that the backing lacks: some only had clean records.
@@ -161,9 +183,29 @@ void CachedDevice::writeback_failed(const Status& why) {
   cache_.kick_reclaim();
 }
 
-Status CachedDevice::write_epoch(const EpochContent& content) {
-  if (const int error = write_zeroes(content); error != 0) return backing_failure(error, "zero a range");
-  if (Status status = write_blocks_back(content); !status.ok()) return status;
+// Writes on until so many bytes are written, or a little more; `written` counts them.
+Status CachedDevice::write_part(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written) {
+  if (!pass.zeroed) {
+    if (const int error = write_zeroes(pass.content); error != 0) return backing_failure(error, "zero a range");
+    pass.zeroed = true;
+  }
+  return write_blocks_back(pass, bytes, written);
+}
+
+// For the throttle: what is written of a pass counts as space that comes free, and how long it took as speed. Not more
+// often than every so many milliseconds.
+void CachedDevice::note_progress(WritebackPass& pass, std::uint64_t every_ms) {
+  const std::uint64_t slots = pass.slots_written();
+  pass_slots_written_.store(slots, std::memory_order_relaxed);
+  const std::uint64_t now = cache_.now_ms();
+  if (now - pass.noted_ms < every_ms) return;
+  if (slots != pass.noted_slots) cache_.progressed(now);
+  if (pass.at_full_speed) writeback_speed_.add((slots - pass.noted_slots) * kBlockSize, now - pass.noted_ms);
+  pass.noted_slots = slots;
+  pass.noted_ms = now;
+}
+
+Status CachedDevice::flush_written() {
   IoGroup flush;
   PCACHE_PAUSE_POINT("writeback.written");
   const std::uint64_t began = OpTimer::now();
@@ -210,80 +252,55 @@ int CachedDevice::write_zeroes(const EpochContent& content) {
 
 // Runs of neighbouring blocks are copied to a staging buffer, verified there, and written from there: what reaches the
 // backing is what was verified.
-Status CachedDevice::write_blocks_back(const EpochContent& content) {
-  struct Run {
-    CachedDevice* device = nullptr;
-    std::mutex* mutex = nullptr;
-    std::condition_variable* freed = nullptr;
-    std::vector<Run*>* idle = nullptr;
-    Completion counted;
-    AlignedBuffer* buffer = nullptr;
-    std::uint64_t began_ns = 0;
-  };
-  std::mutex mutex;
-  std::condition_variable freed;
-  std::vector<Run*> idle;
-  std::vector<Run> runs(staging_.size());
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    runs[i] = {this, &mutex, &freed, &idle, {}, &staging_[i], 0};
-    idle.push_back(&runs[i]);
-  }
+Status CachedDevice::write_blocks_back(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written) {
+  const std::vector<EpochContent::Block>& blocks = pass.content.blocks;
   IoGroup group;
-
-  const std::size_t max_blocks = staging_.front().size() / kBlockSize;
-  for (std::size_t i = 0; i < content.blocks.size();) {
-    Run* run = nullptr;
+  while (pass.next < blocks.size() && written < bytes) {
+    const std::uint64_t first = blocks[pass.next].block;
+    std::size_t run = 1;
+    while (pass.next + run < blocks.size() && blocks[pass.next + run].block == first + run) ++run;
     PCACHE_PAUSE_POINT("writeback.buffer");
-    {
-      std::unique_lock lock(mutex);
-      freed.wait(lock, [&] { return !idle.empty(); });
-      run = idle.back();
-      idle.pop_back();
-    }
-    const std::uint64_t first = content.blocks[i].block;
+    Staging::Buffer& buffer = staging_->take(run);
     std::uint64_t length = 0;
     std::size_t count = 0;
     bool unreadable = false;
-    for (; count < max_blocks && i < content.blocks.size() && content.blocks[i].block == first + count; ++i) {
-      const EpochContent::Block& block = content.blocks[i];
-      if (!read_cell(block.slot, block.crc, run->buffer->data() + count * kBlockSize)) {
-        unreadable = true;
-        break;
-      }
-      ++count;
+    for (; count < std::min(run, buffer.blocks); ++count) {
+      const EpochContent::Block& block = blocks[pass.next + count];
+      unreadable = !read_cell(block.slot, block.crc, buffer.data + count * kBlockSize);
+      if (unreadable) break;
       length += bytes_in(block.block);
     }
+    pass.next += count;
     if (count == 0) {
-      const std::lock_guard lock(mutex);
-      idle.push_back(run);
+      staging_->give_back(buffer);
     } else {
-      run->counted = group.start();
-      run->began_ns = OpTimer::now();
-      const iovec part{run->buffer->data(), length};
+      buffer.counted = group.start();
+      buffer.user = this;
+      buffer.began_ns = OpTimer::now();
+      const iovec part{buffer.data, length};
+      written += length;
       written_back_bytes_.fetch_add(length, std::memory_order_relaxed);
       backing_->write(first * kBlockSize, {&part, 1},
                       {[](void* context, int error) {
-                         auto* r = static_cast<Run*>(context);
-                         const Completion counted = r->counted;
-                         r->device->timer_.add(OpTimer::Phase::backing_write, OpTimer::now() - r->began_ns);
-                         {
-                           const std::lock_guard lock(*r->mutex);
-                           r->idle->push_back(r);
-                           r->freed->notify_one();
-                         }
+                         auto* b = static_cast<Staging::Buffer*>(context);
+                         const Completion counted = b->counted;
+                         static_cast<CachedDevice*>(b->user)->timer_.add(OpTimer::Phase::backing_write,
+                                                                         OpTimer::now() - b->began_ns);
+                         b->home->give_back(*b);
                          counted(error);
                        },
-                       run});
+                       &buffer});
     }
     if (unreadable) {
       checksum_errors_.fetch_add(1, std::memory_order_relaxed);
-      if (!mark_lost(content.blocks[i].slot, content.blocks[i].block)) {
+      if (!mark_lost(blocks[pass.next].slot, blocks[pass.next].block)) {
         group.wait();
         return Status(Errc::failed,
                       "cache device " + cache_label_ + ": a block that cannot be read cannot be recorded");
       }
-      ++i;
+      ++pass.next;
     }
+    note_progress(pass, kNoteEveryMs);
   }
   const int error = group.wait();
   return error == 0 ? Status() : backing_failure(error, "write");
@@ -297,7 +314,7 @@ bool CachedDevice::mark_lost(SlotId slot, std::uint64_t block) {
   const SlotKey key = cache_.slots().key(slot);
   if (!key.linked || key.block != block) return true;
   if (stream.log.room() == 0) {
-    const auto room = stream.log.reserve();
+    const auto room = take_segment(stream);
     if (!room || *room == 0) return false;
   }
   LogEntry entry{RecordType::lost, block, 1, nullptr, 0};
@@ -308,8 +325,8 @@ bool CachedDevice::mark_lost(SlotId slot, std::uint64_t block) {
   return true;
 }
 
-Status CachedDevice::mark_clean(const EpochContent& content, std::uint64_t epoch) {
-  if (Status status = cache_.cache_dev().set_clean_epoch(place_, epoch); !status.ok()) return status;
+Status CachedDevice::mark_clean(const EpochContent& content) {
+  if (Status status = cache_.cache_dev().set_clean_epoch(place_, content.epoch); !status.ok()) return status;
   PCACHE_PAUSE_POINT("writeback.tail");
   SlotTable& slots = cache_.slots();
   constexpr std::size_t kBlocksPerLock = 256;
@@ -333,67 +350,11 @@ Status CachedDevice::mark_clean(const EpochContent& content, std::uint64_t epoch
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     Stream& stream = *streams_[i];
     const std::lock_guard lock(stream.lock);
-    while (!stream.epochs.empty() && stream.epochs.front().epoch <= epoch) stream.epochs.pop_front();
+    while (!stream.epochs.empty() && stream.epochs.front().epoch <= content.epoch) stream.epochs.pop_front();
     stream.zeros.forget_before(content.end_lsns[i]);
+    count_clean_segments(stream);
   }
   return Status();
-}
-
-// However often it is kicked meanwhile: a backing that fails is not asked again and again.
-std::chrono::milliseconds CachedDevice::rest_after_failure(std::chrono::milliseconds rest, std::uint64_t now) const {
-  const std::lock_guard lock(progress_mutex_);
-  if (failures_in_a_row_ == 0) return std::chrono::milliseconds(0);
-  return rest - std::chrono::milliseconds(now - failed_ms_);
-}
-
-bool CachedDevice::epoch_due(std::uint64_t now) {
-  const std::lock_guard lock(epoch_mutex_);
-  if (!epoch_used_.load(std::memory_order_acquire)) return false;
-  if (epoch_opened_ms_ == 0) epoch_opened_ms_ = now;
-  return now - epoch_opened_ms_ >= cache_.options().epoch_max_ms ||
-         stored_bytes() / kBlockSize - epoch_blocks_.load(std::memory_order_relaxed) >= kEpochBlocks;
-}
-
-std::chrono::milliseconds CachedDevice::background_step() {
-  const std::uint64_t now = cache_.now_ms();
-  const std::uint64_t capacity = cache_.slots().size() * kBlockSize;
-  std::uint64_t dirty_high = amount_bytes(setting(Setting::dirty_high), capacity);
-  // Or a device with a small share would only begin when there is nothing left of it.
-  if (const std::uint32_t most = share().max; most < cache_.pool().total()) {
-    const std::uint64_t bytes = most * cache_.cache_dev().geometry().slots_per_segment * kBlockSize;
-    dirty_high = std::min(dirty_high, bytes / 2);
-  }
-  const bool draining = drain_epoch_ > clean_epoch_;
-  if (const auto rest = rest_after_failure(draining ? kRetryWhenDraining : kRetry, now); rest.count() > 0) return rest;
-  if (switch_pending_) return switch_step() ? std::chrono::milliseconds(0) : kRetryWhenDraining;
-  if (mode() == Mode::passthrough && holds_segments()) {
-    return release_void_step() ? std::chrono::milliseconds(0) : kRetry;
-  }
-  const bool pressed = draining || cache_.short_of_space() || short_of_share() || dirty_bytes() > dirty_high;
-  bool none_closed = false;
-  std::uint64_t opened = 0;
-  {
-    const std::lock_guard lock(epoch_mutex_);
-    none_closed = closed_.empty();
-    if (!none_closed) opened = closed_.front().opened_ms;
-  }
-  if (epoch_due(now) || (pressed && none_closed && epoch_used_)) {
-    if (Status status = cache_.commit({this}); !status.ok()) {
-      writeback_failed(status);
-      return kRetry;
-    }
-    if (none_closed) return std::chrono::milliseconds(0);
-  }
-  const std::uint64_t delay = setting(Setting::dirty_max_age);
-  if (!none_closed && (pressed || now - opened >= delay)) {
-    if (writeback_step()) return std::chrono::milliseconds(0);
-    return draining ? kRetryWhenDraining : kRetry;
-  }
-  // Nobody tells of a first write; its epoch's age counts from when it is seen here.
-  constexpr std::uint64_t kPoll = 200;
-  const std::uint64_t epoch_max = cache_.options().epoch_max_ms;
-  const std::uint64_t left = none_closed ? epoch_max : std::min(epoch_max, delay - (now - opened));
-  return std::chrono::milliseconds(std::clamp<std::uint64_t>(left, 1, kPoll));
 }
 
 }  // namespace pcache

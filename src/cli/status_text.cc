@@ -16,6 +16,12 @@ bool flag(const json& object, const char* key) {
 }
 std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
+// With one digit after the point.
+std::string seconds(const json& object, const char* key) {
+  const std::uint64_t tenths = (number(object, key) + 50) / 100;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
+}
+
 std::string promise(const std::string& ack) {
   return ack == "durable" ? "an acknowledged write survives power loss"
                           : "an acknowledged write survives the daemon's death; power loss after the next flush";
@@ -28,7 +34,8 @@ std::string status_text(const json& status) {
   for (const json& cache : list(status, "cache_devs")) {
     out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
         << "  size " << size(cache, "size_bytes") << ", " << number(cache, "segments_used") << " of "
-        << number(cache, "segments") << " segments used, granularity " << text(cache, "granularity") << "\n"
+        << number(cache, "segments") << " segments used (" << number(cache, "segments_clean")
+        << " of them clean), granularity " << text(cache, "granularity") << "\n"
         << "  ack=" << text(cache, "ack") << ": " << promise(text(cache, "ack")) << "\n";
     if (number(cache, "damaged_records") != 0) {
       out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
@@ -63,6 +70,15 @@ std::string status_text(const json& status) {
         << "; kept since they were read again: " << size(device, "promoted_bytes") << " from probation, "
         << size(device, "relocated_bytes") << " from the log, " << number(device, "ghost_hits")
         << " blocks that came back\n";
+    if (number(device, "oldest_dirty_ms") != 0) {
+      out << "  oldest dirty data " << seconds(device, "oldest_dirty_ms");
+      if (number(device, "clean_in_ms") != 0) out << ", all written back in " << seconds(device, "clean_in_ms");
+      out << "\n";
+    }
+    if (number(device, "space_waits") != 0 || number(device, "throttled_ms") != 0) {
+      out << "  writes waited " << seconds(device, "throttled_ms") << " for space, " << number(device, "space_waits")
+          << " times with none left\n";
+    }
     if (number(device, "lost_bytes") != 0) out << "  LOST: " << size(device, "lost_bytes") << " of dirty data\n";
   }
   if (list(status, "cache_devs").empty()) out << "no cache device\n";

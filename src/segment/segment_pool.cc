@@ -87,11 +87,13 @@ std::optional<SegmentId> SegmentPool::borrow() {
   ages_[id] = ++taken_;
   free_.pop_back();
   free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  borrowed_count_.fetch_add(1, std::memory_order_relaxed);
   return id;
 }
 
 void SegmentPool::give_back(SegmentId id) {
   const std::lock_guard lock(mutex_);
+  borrowed_count_.fetch_sub(1, std::memory_order_relaxed);
   free_.push_front(id);
   free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
 }

@@ -59,6 +59,7 @@ class SegmentPool {
 
   std::uint32_t total() const { return static_cast<std::uint32_t>(entries_.size()); }
   std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
+  std::uint32_t borrowed_count() const { return borrowed_count_.load(std::memory_order_relaxed); }
   std::uint32_t damaged_count() const { return damaged_count_; }
   // Copies of entries that were damaged and stored again.
   const Repairs& repairs() const { return repairs_; }
@@ -88,6 +89,7 @@ class SegmentPool {
   CacheDev& cache_dev_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> pins_;
   std::atomic<std::uint32_t> free_count_{0};
+  std::atomic<std::uint32_t> borrowed_count_{0};
   std::uint32_t damaged_count_ = 0;
   Repairs repairs_;
   mutable std::mutex mutex_;  // guards all below

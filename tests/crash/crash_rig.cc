@@ -202,6 +202,7 @@ CrashRig::Engine CrashRig::open(CrashMedium& medium, const std::shared_ptr<Backi
   const bool is_new = formatting_ && !is_old;
   if (!is_old && (*cache_dev)->uuid() != uuid_) fail("the cache device has the uuid of none that ever was");
   CacheOptions options;
+  options.settings = shape_.settings;
   options.ack = shape_.ack;
   auto cache = Cache::open(std::move(*cache_dev), options);
   if (!cache) {
@@ -384,6 +385,22 @@ void CrashRig::writeback() {
   if (!failure_.empty()) return;
   close_epoch();
   engine_.device->writeback_step();
+}
+
+void CrashRig::writeback_joined() {
+  for (const std::uint64_t block : {11, 20, 12}) {
+    write(block * kBlockSize, 2 * kBlockSize);
+    close_epoch();
+  }
+  discard(20 * kBlockSize, kBlockSize);
+  flush();
+  write(11 * kBlockSize, kBlockSize);
+  close_epoch();
+  if (!failure_.empty()) return;
+  while (engine_.device->write_back(1).step != CachedDevice::WriteBack::Step::none) {
+    if (!failure_.empty()) return;
+  }
+  if (engine_.device->dirty_bytes() != 0) fail("dirty data is left that nothing keeps from the backing");
 }
 
 void CrashRig::failing_flush() {

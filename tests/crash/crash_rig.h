@@ -22,6 +22,7 @@ namespace pcache {
 struct CrashShape {
   Granularity granularity = Granularity::cache_line;
   std::optional<Ack> ack;
+  Settings settings = {};
   std::size_t cache_bytes = 5 << 20;             // 12 segments of 256 KiB
   std::size_t device_bytes = (160 << 10) - 512;  // 40 blocks, the last one short
   std::uint32_t exhaustive_units = 5;            // all subsets of so many pending units are tried
@@ -74,6 +75,8 @@ class CrashRig {
   void flush();
   void close_epoch();
   void writeback();
+  // Several epochs, written back in parts of a block.
+  void writeback_joined();
   // Writeback while the backing fails: its flush, and what was written since the last one is lost; or the first write,
   // and then once more.
   void failing_flush();

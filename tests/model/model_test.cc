@@ -19,10 +19,21 @@
 namespace pcache {
 namespace {
 
+// A third of the seeds asks for no order of epochs.
+RigShape with_settings(RigShape shape, std::uint64_t seed) {
+  const auto order = seed % 3 == 0 ? WritebackOrder::none : WritebackOrder::epoch;
+  shape.settings.set(Setting::writeback_order, static_cast<std::uint64_t>(order));
+  return shape;
+}
+
 class Model {
  public:
   Model(const RigShape& shape, std::uint64_t seed)
-      : shape_(shape), rig_(shape), random_(seed), content_(shape.device_bytes), allowed_(block_count()) {
+      : shape_(shape),
+        rig_(with_settings(shape, seed)),
+        random_(seed),
+        content_(shape.device_bytes),
+        allowed_(block_count()) {
     rig_.on_epoch_closed = [this] { boundaries_.insert(checksum(content_)); };
     boundaries_.insert(checksum(content_));
     settle();
@@ -87,6 +98,9 @@ class Model {
   }
 
   void step() {
+    if (below(8) == 0) {
+      rig_.step_bytes = below(2) == 0 ? WritebackPace::kUnlimited : (1 + below(40)) * kBlockSize;
+    }
     // Room is made first, so that no epoch closes in the middle of an operation.
     ASSERT_TRUE(rig_.make_room(2));
     check_backing();
@@ -103,7 +117,7 @@ class Model {
     } else if (choice < 930) {
       configure();
     } else if (choice < 970) {
-      rig_.step();
+      for (std::uint64_t steps = 1 + below(4); steps > 0; --steps) rig_.step();
     } else if (choice < 985) {
       rig_.reopen();
       read_all();

@@ -121,7 +121,7 @@ class Simulation {
   SectorHistory::Range choose_range(User& user, Request::Kind kind);
   void start(User* user, Device& device, Request::Kind kind, const SectorHistory::Range& range);
   void completed(std::unique_ptr<Request> request, int error);
-  std::string check_error(const Request& request) const;
+  std::string check_error(const Request& request, int error) const;
   void schedule_background(Device& device, std::uint64_t delay_ms);
   void schedule_reclaim(std::uint64_t delay_ms);
   void schedule_faults(Device& device);

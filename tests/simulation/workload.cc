@@ -1,6 +1,7 @@
 // What happens around the engine: users, background work, faults of the backing devices, ends of the process.
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/units.h"
@@ -24,7 +25,15 @@ void Simulation::plan() {
                             Granularity::page}[below(5)];
   if (granularity_ == Granularity::page && one_in(3)) options_.ack = Ack::durable;
   options_.settings.set(Setting::dirty_max_age, one_of({0, 100, 1000, 20'000}));
-  options_.settings.set(Setting::dirty_high, kPercent | one_of({5, 30, 50, 90}));
+  const std::uint32_t high = one_of({5, 30, 50, 90});
+  options_.settings.set(Setting::dirty_high, kPercent | high);
+  options_.settings.set(Setting::dirty_low, kPercent | std::min(high, one_of({0, 5, 40})));
+  options_.settings.set(Setting::writeback_rate_min, one_of({0, 0, 100'000}));
+  options_.settings.set(Setting::writeback_rate_max, one_of({0, 0, 300'000, 3'000'000}));
+  options_.settings.set(Setting::writeback_order, one_of({0, 0, 1}));
+  options_.settings.set(Setting::full_policy,
+                        static_cast<std::uint64_t>(one_in(4) ? FullPolicy::error : FullPolicy::throttle));
+  options_.settings.set(Setting::full_max_wait, one_of({30'000, 60'000, 86'400'000}));
   options_.epoch_max_ms = one_of({50, 1000, 1000, 10'000});
   busy_seconds_ = busy_seconds_ / 2 + below(busy_seconds_);
   faults_every_ms_ = one_of({0, 10'000, 40'000});
@@ -191,7 +200,7 @@ void Simulation::completed(std::unique_ptr<Request> request, int error) {
   std::string wrong;
   if (error != 0) {
     ++counts_.failed_operations;
-    wrong = check_error(*request);
+    wrong = check_error(*request, error);
   }
   switch (request->kind) {
     case Request::Kind::read:
@@ -226,7 +235,7 @@ void Simulation::completed(std::unique_ptr<Request> request, int error) {
 }
 
 // Whether the backing's faults, or the engine's being closed, explain that it failed.
-std::string Simulation::check_error(const Request& request) const {
+std::string Simulation::check_error(const Request& request, int error) const {
   const Device& device = request.device;
   if (closing_ || close_wanted_) return "";
   const bool read_failed = device.last_read_fault > request.began;
@@ -234,6 +243,12 @@ std::string Simulation::check_error(const Request& request) const {
       device.last_change_fault > std::min(device.recovered, request.began) || device.cached->backing_failing();
   const bool changes = request.kind == Request::Kind::write || request.kind == Request::Kind::discard;
   if (request.kind == Request::Kind::flush) return "";  // judged by what the backing's flushes came to
+  if (error == ENOSPC) {
+    if (!changes) return "is told that there is no space";
+    if (options_.settings.get(Setting::full_policy) == static_cast<std::uint64_t>(FullPolicy::error)) return "";
+    const bool waited = events_.now_ms() >= request.began_ms + options_.settings.get(Setting::full_max_wait);
+    return waited && faults_end_ms_ > request.began_ms ? "" : "is told too early that there is no space";
+  }
   if (read_failed) return "";
   if (changes && no_writeback) return "";
   return "failed, and nothing explains it";
@@ -273,7 +288,9 @@ void Simulation::schedule_reclaim(std::uint64_t delay_ms) {
     if (life != life_ || dead_) return;
     const bool more = cache_->reclaim_step();
     if (life != life_ || dead_) return;
-    schedule_reclaim(more ? 1 + below(10) : cache_->short_of_space() ? 1 + below(200) : 100 + below(900));
+    const bool throttled = cache_->throttle_step().count() == 1;
+    if (life != life_ || dead_) return;
+    schedule_reclaim(more || throttled ? 1 + below(10) : cache_->short_of_space() ? 1 + below(200) : 100 + below(900));
   });
 }
 
@@ -294,6 +311,9 @@ void Simulation::drain(Device& device) {
 }
 
 void Simulation::check_epoch(Device& device, SectorHistory::Moment oldest) {
+  // Without order only a device that was drained is in a state that it ever was in.
+  const auto order = static_cast<WritebackOrder>(options_.settings.get(Setting::writeback_order));
+  if (order == WritebackOrder::none && oldest == 0) return;
   ++counts_.epochs_checked;
   if (device.history->is_epoch(device.disk->durable, oldest)) return;
   fail("the backing of " + device.name + " alone is not the state at the end of an epoch" +

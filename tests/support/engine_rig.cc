@@ -50,7 +50,9 @@ void EngineRig::open() {
   must(cache_dev.status());
   CacheOptions options;
   options.ack = shape_.ack;
-  auto cache = Cache::open(std::move(cache_dev).value(), options);
+  options.settings = shape_.settings;
+  auto cache = shape_.own_clock ? Cache::open(std::move(cache_dev).value(), options, [this] { return now_ms_; })
+                                : Cache::open(std::move(cache_dev).value(), options);
   must(cache.status());
   cache_ = std::move(cache).value();
   const auto held = cache_->cache_dev().devices();
@@ -142,9 +144,13 @@ int EngineRig::drain() {
 }
 
 bool EngineRig::step() {
-  bool progress = device_->writeback_step();
+  const auto write_back = [this] {
+    const CachedDevice::WriteBack done = device_->write_back(step_bytes);
+    return done.step == CachedDevice::WriteBack::Step::whole || done.step == CachedDevice::WriteBack::Step::part;
+  };
+  bool progress = write_back();
   const bool may_be_used = device_->dirty_bytes() != 0 || is_direct(device_->mode());
-  if (!progress && may_be_used && commit().ok()) progress = device_->writeback_step();
+  if (!progress && may_be_used && commit().ok()) progress = write_back();
   while (cache_->reclaim_step()) progress = true;
   return progress;
 }

@@ -23,6 +23,8 @@ struct RigShape {
   std::size_t device_bytes = 6 << 20;
   Granularity granularity = Granularity::cache_line;
   std::optional<Ack> ack;
+  Settings settings = {};
+  bool own_clock = false;  // time passes only as advance() says
 
   // For naming a test after it: "page_5120k_5123k_durable".
   std::string name() const;
@@ -63,6 +65,12 @@ class EngineRig {
   // One step of writeback and of reclaim, the epoch closed if there is none to write back. Returns whether there was
   // something to do.
   bool step();
+  // How many bytes step() writes back at once.
+  std::uint64_t step_bytes = WritebackPace::kUnlimited;
+
+  // Time passes, for a rig with a clock of its own.
+  void advance(std::uint64_t ms) { now_ms_ += ms; }
+  std::uint64_t now_ms() const { return now_ms_; }
   // Steps until writes may take `segments` segments; false when that leads nowhere.
   bool make_room(std::uint32_t segments);
 
@@ -95,6 +103,7 @@ class EngineRig {
   std::shared_ptr<MemorySpace::Image> cache_image_;
   std::shared_ptr<MemorySpace::Image> synced_image_;  // of the cache device, when it was opened
   std::shared_ptr<BackingImage> backing_image_;
+  std::uint64_t now_ms_ = 1;
   MemorySpace* space_ = nullptr;
   FakeBackingDev* backing_ = nullptr;
   std::unique_ptr<Cache> cache_;

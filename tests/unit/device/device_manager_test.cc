@@ -109,7 +109,7 @@ TEST_F(DeviceManagerTest, SettingsAreStoredAndTheMountsOnesComeFirstUntilOneIsSe
   ASSERT_TRUE(manager_->add("db", backing_, options).ok());
   EXPECT_EQ(in_force(Setting::dirty_low), "7% stored");
   EXPECT_EQ(in_force(Setting::dirty_high), "95% mount");
-  EXPECT_EQ(in_force(Setting::full_max_wait), "10000 default");
+  EXPECT_EQ(in_force(Setting::full_max_wait), "60000 default");
 
   Settings changes;
   changes.set(Setting::dirty_high, kPercent | 30);
@@ -135,7 +135,7 @@ TEST_F(DeviceManagerTest, SettingsThatDoNotGoTogetherChangeNothing) {
   changes.set(Setting::full_max_wait, 500);
   changes.set(Setting::dirty_high, kPercent | 10);
   EXPECT_EQ(manager_->set("db", changes).code(), Errc::invalid);
-  EXPECT_EQ(manager_->settings("db").value()[static_cast<std::size_t>(Setting::full_max_wait)].value, 10'000U);
+  EXPECT_EQ(manager_->settings("db").value()[static_cast<std::size_t>(Setting::full_max_wait)].value, 60'000U);
   changes = {};
   changes.set(Setting::full_max_wait, 1);
   EXPECT_EQ(manager_->set("db", changes).code(), Errc::invalid);
