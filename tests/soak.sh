@@ -16,8 +16,11 @@ any() { local list=("$@"); echo "${list[RANDOM % ${#list[@]}]}"; }
 change_a_setting() {
   local assignment
   assignment=$(any dirty_high=5% dirty_high=50% dirty_high=95% dirty_max_age=0 dirty_max_age=1s dirty_max_age=1m \
+    dirty_low=0% dirty_low=40% writeback_rate_min=0 writeback_rate_min=1M writeback_rate_max=0 writeback_rate_max=20M \
+    writeback_order=epoch writeback_order=none full_policy=throttle full_max_wait=10s share_max=60% share_max=100% \
     admission=always admission=second_touch sequential_bypass=0 sequential_bypass=1M)
-  p set dev "$assignment" || fail "set $assignment"
+  # A low mark above the high one, as the other was set before, is refused and changes nothing.
+  p set dev "$assignment" 2>"$T/err" || grep -q "must not be more than" "$T/err" || fail "set $assignment: $(cat "$T/err")"
   done_of[set]=$((done_of[set] + 1))
 }
 
