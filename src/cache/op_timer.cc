@@ -27,8 +27,8 @@ LatencyStats stats_of(const char* name, const LatencyHistogram& histogram) {
 
 }  // namespace
 
-thread_local OpTimer::Current OpTimer::current_;
-thread_local std::uint32_t OpTimer::tick_ = 0;
+constinit thread_local OpTimer::Current OpTimer::current_;
+constinit thread_local std::uint32_t OpTimer::tick_ = 0;
 
 OpTimer::Begun::Begun(OpTimer& timer, Op op, Completion& done) {
   if (++tick_ % kOneIn != 0 || current_.watched != nullptr) [[likely]]

@@ -76,8 +76,8 @@ class OpTimer {
   static void finished(void* context, int error);
   static void note(Phase phase);
 
-  static thread_local Current current_;
-  static thread_local std::uint32_t tick_;
+  static constinit thread_local Current current_;
+  static constinit thread_local std::uint32_t tick_;
 
   std::array<LatencyHistogram, kOps> ops_;
   std::array<LatencyHistogram, kPhases> phases_;

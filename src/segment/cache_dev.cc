@@ -106,6 +106,7 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
   if (access == Access::inspect) return cache_dev;
+  if (Status status = cache_dev->settle(); !status.ok()) return status;
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     const bool older = copies.states[i] == CopyState::good && sequences[i] < best->header.sequence;
     if (older) copies.states[i] = CopyState::older;
@@ -122,6 +123,17 @@ CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superb
       geometry_(geometry),
       tag_(cache_tag_of(superblock)),
       superblock_(superblock) {}
+
+// What a killed process stored and was read now may not be durable yet. Were one copy of an item changed before the
+// other one is, a power cut could tear both.
+Status CacheDev::settle() {
+  const std::uint64_t end = geometry_.first_segment;
+  const Status status = space_->persist(0, end);
+  if (status.ok() || space_->granularity() == Granularity::page) return status;
+  // A page is bad. Of the others none is left out; of the bad one nothing was read, nor will be.
+  for (std::uint64_t page = 0; page < end; page += kMediaPage) (void)space_->persist(page, kMediaPage);
+  return Status();
+}
 
 void CacheDev::load_devices() {
   for (std::uint32_t place = 0; place < kMaxDevices; ++place) {

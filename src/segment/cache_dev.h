@@ -97,6 +97,7 @@ class CacheDev {
 
  private:
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
+  Status settle();
   Status store_superblock();
   Status store_device(std::uint32_t place, DeviceRecord& record);  // under mutex_
   void load_devices();

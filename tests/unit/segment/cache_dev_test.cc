@@ -511,6 +511,35 @@ TEST_F(CacheDevTest, CrashInARepairLeavesTheItemAsItIs) {
   }
 }
 
+// Before anything is stored: a power cut must not find one copy of an item half changed and the other never synced.
+TEST_F(CacheDevTest, WhatAKilledProcessStoredIsDurableOnceItWasOpened) {
+  const Image image = MemorySpace::make_image(kSize);
+  MemorySpace::Image synced;
+  {
+    MemorySpace space(image, Granularity::page);
+    ASSERT_TRUE(CacheDev::format(space, {kUuid, "c", 0}).ok());
+    synced = *image;
+  }
+  {
+    // A process that is killed between its stores and their msync.
+    auto dev = CacheDev::open(std::make_unique<MemorySpace>(image, Granularity::page));
+    ASSERT_TRUE(dev.ok());
+    DeviceRecord record = record_of("a");
+    const auto place = (*dev)->add_device(record);
+    ASSERT_TRUE(place.ok());
+    ASSERT_TRUE((*dev)->set_clean_epoch(*place, 7).ok());
+  }
+  ASSERT_NE(*image, synced);
+  auto space = std::make_unique<MemorySpace>(image, Granularity::page, "memory", &synced);
+  MemorySpace* const below = space.get();
+  auto dev = CacheDev::open(std::move(space));
+  ASSERT_TRUE(dev.ok());
+  const auto durable = CacheDev::open(std::make_unique<MemorySpace>(below->durable_image()), CacheDev::Access::inspect);
+  ASSERT_TRUE(durable.ok());
+  EXPECT_EQ(memory_of(**durable), memory_of(**dev));
+  EXPECT_EQ(memory_of(**durable), (Memory{{"a", 7}}));
+}
+
 TEST_F(CacheDevTest, ACopyThatCannotBeWrittenIsCountedAndTheOtherOneUsed) {
   const std::uint32_t place = add("one");
   ASSERT_TRUE(dev().set_clean_epoch(place, 5).ok());
