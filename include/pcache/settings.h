@@ -53,7 +53,6 @@ struct SettingInfo {
   std::uint64_t standard;              // where nothing else is said
   std::uint64_t least;
   std::uint64_t most;  // of an amount: in percent; any number of bytes will do
-  const char* help;
 };
 
 // All settings, in the order of their numbers.
@@ -61,6 +60,10 @@ std::span<const SettingInfo, kSettingCount> all_settings();
 const SettingInfo& setting_info(Setting setting);
 // The setting of that name, or nothing.
 std::optional<Setting> find_setting(std::string_view name);
+// "mode, dirty_high, ...".
+std::string setting_names();
+// That there is no setting called `name`, and which there are.
+Status unknown_setting(std::string_view name);
 
 // Amounts: a number of bytes below 2^63, or this and a number of percent.
 inline constexpr std::uint64_t kPercent = std::uint64_t{1} << 63;

@@ -18,64 +18,27 @@ constexpr std::uint64_t kDay = 86'400'000;  // milliseconds
 constexpr std::uint64_t kMostBytes = kPercent - 1;
 
 template <std::size_t N>
-constexpr SettingInfo choice(Setting setting, const char* name, const char* const (&words)[N], const char* help) {
-  return {setting, name, SettingKind::choice, words, 0, 0, N - 1, help};
+constexpr SettingInfo choice(Setting setting, const char* name, const char* const (&words)[N]) {
+  return {setting, name, SettingKind::choice, words, 0, 0, N - 1};
 }
-constexpr SettingInfo amount(Setting setting, const char* name, std::uint64_t percent, std::uint64_t most,
-                             const char* help) {
-  return {setting, name, SettingKind::amount, {}, kPercent | percent, 0, most, help};
+constexpr SettingInfo amount(Setting setting, const char* name, std::uint64_t percent, std::uint64_t most) {
+  return {setting, name, SettingKind::amount, {}, kPercent | percent, 0, most};
 }
 
 constexpr std::array<SettingInfo, kSettingCount> kSettings = {{
-    choice(Setting::mode, "mode", kModes, "what a write reaches before it is acknowledged, and what is cached"),
-    amount(Setting::dirty_high, "dirty_high", 50, 95, "dirty data above this is written back until dirty_low"),
-    amount(Setting::dirty_low, "dirty_low", 40, 95, "where writeback that dirty_high began ends"),
-    {Setting::dirty_max_age,
-     "dirty_max_age",
-     SettingKind::milliseconds,
-     {},
-     1000,
-     0,
-     kDay,
-     "how long a written block may stay only in the cache"},
-    {Setting::writeback_rate_min,
-     "writeback_rate_min",
-     SettingKind::bytes_per_second,
-     {},
-     0,
-     0,
-     kMostBytes,
-     "writeback is at least this fast while there is dirty data; 0: it may rest"},
-    {Setting::writeback_rate_max,
-     "writeback_rate_max",
-     SettingKind::bytes_per_second,
-     {},
-     0,
-     0,
-     kMostBytes,
-     "writeback is at most this fast while there is room; 0: as fast as the backing device"},
-    choice(Setting::writeback_order, "writeback_order", kOrders,
-           "epoch: the backing device alone always is a state the users' flushes allow; none: faster"),
-    choice(Setting::full_policy, "full_policy", kFullPolicies, "what becomes of writes while the cache is full"),
-    {Setting::full_max_wait,
-     "full_max_wait",
-     SettingKind::milliseconds,
-     {},
-     60'000,
-     10,
-     kDay,
-     "how long a write may wait for space"},
-    choice(Setting::admission, "admission", kAdmissions, "which blocks that were read from the backing are cached"),
-    {Setting::sequential_bypass,
-     "sequential_bypass",
-     SettingKind::bytes,
-     {},
-     0,
-     0,
-     kMostBytes,
-     "sequential reads longer than this are not cached; 0: all are"},
-    amount(Setting::share_min, "share_min", 0, 100, "the part of the cache device that others do not take"),
-    amount(Setting::share_max, "share_max", 100, 100, "the part of the cache device that is not exceeded"),
+    choice(Setting::mode, "mode", kModes),
+    amount(Setting::dirty_high, "dirty_high", 50, 95),
+    amount(Setting::dirty_low, "dirty_low", 40, 95),
+    {Setting::dirty_max_age, "dirty_max_age", SettingKind::milliseconds, {}, 1000, 0, kDay},
+    {Setting::writeback_rate_min, "writeback_rate_min", SettingKind::bytes_per_second, {}, 0, 0, kMostBytes},
+    {Setting::writeback_rate_max, "writeback_rate_max", SettingKind::bytes_per_second, {}, 0, 0, kMostBytes},
+    choice(Setting::writeback_order, "writeback_order", kOrders),
+    choice(Setting::full_policy, "full_policy", kFullPolicies),
+    {Setting::full_max_wait, "full_max_wait", SettingKind::milliseconds, {}, 60'000, 10, kDay},
+    choice(Setting::admission, "admission", kAdmissions),
+    {Setting::sequential_bypass, "sequential_bypass", SettingKind::bytes, {}, 0, 0, kMostBytes},
+    amount(Setting::share_min, "share_min", 0, 100),
+    amount(Setting::share_max, "share_max", 100, 100),
 }};
 
 Status bad_value(const SettingInfo& info, const std::string& text, const std::string& rule) {
@@ -183,6 +146,16 @@ std::optional<Setting> find_setting(std::string_view name) {
   return std::nullopt;
 }
 
+std::string setting_names() {
+  std::string names;
+  for (const SettingInfo& info : kSettings) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  return names;
+}
+
+Status unknown_setting(std::string_view name) {
+  return Status(Errc::invalid, "there is no setting '" + std::string(name) + "'; there are " + setting_names());
+}
+
 std::uint64_t amount_bytes(std::uint64_t amount, std::uint64_t total) {
   if ((amount & kPercent) == 0) return std::min(amount, total);
   const std::uint64_t percent = std::min<std::uint64_t>(amount & ~kPercent, 100);
@@ -244,11 +217,7 @@ Status parse_assignment(std::string_view text, Settings& settings) {
   const std::size_t equals = text.find('=');
   const std::string_view name = text.substr(0, equals);
   const auto setting = find_setting(name);
-  if (!setting) {
-    std::string names;
-    for (const SettingInfo& info : kSettings) names += (names.empty() ? "" : ", ") + std::string(info.name);
-    return Status(Errc::invalid, "there is no setting '" + std::string(name) + "'; there are " + names);
-  }
+  if (!setting) return unknown_setting(name);
   const std::string_view value = equals == std::string_view::npos ? "" : text.substr(equals + 1);
   const auto parsed = parse_setting(*setting, std::string(value));
   if (!parsed) return parsed.status();

@@ -6,7 +6,6 @@
 #include "base/crc32c.h"
 #include "base/pause_point.h"
 #include "cache/cache.h"
-#include "cache/io_group.h"
 
 namespace pcache {
 namespace {
@@ -88,9 +87,7 @@ void CachedDevice::stop() {
   const std::lock_guard step(writeback_mutex_);
   pass_.reset();
   if (backing_ && !failed_ && is_direct(mode())) {
-    IoGroup flush;
-    backing_->flush(flush.start());
-    closes_ = flush.wait() == 0 && !unflushed_is_void_;
+    closes_ = await_backing_flush() == 0 && !unflushed_is_void_;
   }
   backing_.reset();
 }
@@ -242,13 +239,7 @@ std::optional<std::uint64_t> CachedDevice::begin_drain() {
   if (!cache_.commit({this}).ok()) return std::nullopt;
   if (is_direct(mode())) {
     if (!count_in()) return std::nullopt;
-    IoGroup group;
-    backing_->flush(group.start());
-    const int error = group.wait();
-    if (error != 0) {
-      flush_error_ = true;
-      void_unflushed();
-    }
+    const int error = flush_direct();
     count_out();
     if (error != 0) return std::nullopt;
   }

@@ -316,6 +316,10 @@ class CachedDevice final : public LogicDev {
   void wrote_direct(std::unique_ptr<WriteOp> op, int error);
   void keep(std::uint64_t offset, const std::byte* data, std::uint64_t length);
   void flush_backing(Completion done);
+  // Both wait for the backing's flush, and return its error. Where it fails, the second one sees to it, in the modes
+  // that write to the backing, that nothing counts that the backing may have dropped.
+  int await_backing_flush();
+  int flush_direct();
   bool void_unflushed();
 
   // mode_switch.cc
@@ -337,6 +341,7 @@ class CachedDevice final : public LogicDev {
   bool relocate(Stream& stream, SlotId slot, const SlotKey& key, std::uint8_t frequency);
   void evict(Stream& stream, SlotId slot, const SlotKey& key, bool remember);
   void empty_slots(SegmentId segment);
+  void forget_log_slots(Stream& stream);  // under its lock
 
   // discard.cc
   Progress discard_blocks(WriteOp& op);

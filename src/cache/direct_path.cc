@@ -13,6 +13,7 @@
 #include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
+#include "cache/io_group.h"
 
 namespace pcache {
 namespace {
@@ -251,6 +252,20 @@ bool CachedDevice::void_unflushed() {
   }
   unflushed_is_void_ = false;
   return true;
+}
+
+int CachedDevice::await_backing_flush() {
+  IoGroup flush;
+  backing_->flush(flush.start());
+  return flush.wait();
+}
+
+int CachedDevice::flush_direct() {
+  const int error = await_backing_flush();
+  if (error == 0) return 0;
+  flush_error_ = true;
+  void_unflushed();
+  return error;
 }
 
 // The backing's own flush is what a user's flush means where nothing is only in the cache.

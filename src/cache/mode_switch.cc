@@ -9,7 +9,6 @@
 #include "base/pause_point.h"
 #include "cache/cache.h"
 #include "cache/cached_device.h"
-#include "cache/io_group.h"
 
 namespace pcache {
 
@@ -121,13 +120,7 @@ Status CachedDevice::complete_switch(Mode from, const ModeChoice& to) {
   if (is_direct(into) && (!is_direct(from) || into == Mode::passthrough)) {
     status = write_all_back();  // from a direct mode: nothing but the flush that its copies wait for
   } else if (is_direct(from) && !is_direct(into)) {
-    IoGroup flush;
-    backing_->flush(flush.start());
-    if (const int error = flush.wait(); error != 0) {
-      flush_error_ = true;
-      void_unflushed();
-      status = backing_failure(error, "flush");
-    }
+    if (const int error = flush_direct(); error != 0) status = backing_failure(error, "flush");
   }
   if (status.ok()) status = store_mode(to);
   PCACHE_PAUSE_POINT("switch.stored");

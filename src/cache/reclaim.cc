@@ -175,18 +175,22 @@ bool CachedDevice::relocate(Stream& stream, SlotId slot, const SlotKey& key, std
   return true;
 }
 
+void CachedDevice::forget_log_slots(Stream& stream) {
+  for (const StreamLog::Segment& segment : stream.log.segments()) {
+    for (std::uint64_t lsn = segment.first_lsn; lsn < stream.log.end_lsn(segment); ++lsn) {
+      const SlotId slot = stream.log.slot_of(lsn);
+      unlink(stream, slot);
+      cache_.slots().clear(slot);
+    }
+  }
+}
+
 void CachedDevice::forget_slots() {
   while (reclaim_probation(false)) {
   }
   for (const auto& stream : streams_) {
     const std::lock_guard lock(stream->lock);
-    for (const StreamLog::Segment& segment : stream->log.segments()) {
-      for (std::uint64_t lsn = segment.first_lsn; lsn < stream->log.end_lsn(segment); ++lsn) {
-        const SlotId slot = stream->log.slot_of(lsn);
-        unlink(*stream, slot);
-        cache_.slots().clear(slot);
-      }
-    }
+    forget_log_slots(*stream);
   }
 }
 
@@ -195,13 +199,7 @@ Status CachedDevice::release_segments() {
   }
   for (const auto& stream : streams_) {
     std::unique_lock lock(stream->lock);
-    for (const StreamLog::Segment& segment : stream->log.segments()) {
-      for (std::uint64_t lsn = segment.first_lsn; lsn < stream->log.end_lsn(segment); ++lsn) {
-        const SlotId slot = stream->log.slot_of(lsn);
-        unlink(*stream, slot);
-        cache_.slots().clear(slot);
-      }
-    }
+    forget_log_slots(*stream);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     for (const StreamLog::Segment& segment : stream->log.segments()) {
       while (cache_.pool().pinned(segment.id)) std::this_thread::yield();

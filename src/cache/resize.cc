@@ -34,9 +34,7 @@ Status CachedDevice::grow_to_backing() try {
   backing_bytes_ = *backing_bytes;
   if (*backing_bytes > kMaxDeviceBytes) return refused(Errc::invalid, "its backing device has more than 2^60 bytes");
   if (*backing_bytes == size_bytes()) return Status();
-  IoGroup flush;
-  backing_->flush(flush.start());
-  if (const int error = flush.wait(); error != 0) return backing_failure(error, "flush");
+  if (const int error = await_backing_flush(); error != 0) return backing_failure(error, "flush");
   if (size_bytes() % kBlockSize == 0) return grow_to(*backing_bytes);
 
   if (mode() != Mode::writeback) {

@@ -206,11 +206,9 @@ void CachedDevice::note_progress(WritebackPass& pass, std::uint64_t every_ms) {
 }
 
 Status CachedDevice::flush_written() {
-  IoGroup flush;
   PCACHE_PAUSE_POINT("writeback.written");
   const std::uint64_t began = OpTimer::now();
-  backing_->flush(flush.start());
-  const int error = flush.wait();
+  const int error = await_backing_flush();
   timer_.add(OpTimer::Phase::backing_flush, OpTimer::now() - began);
   if (error == 0) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.

@@ -1,7 +1,7 @@
 #include "cli/cli.h"
 
-#include <unistd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -188,11 +188,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   set->add_option("NAME", name, "The logical device")->required();
   set->add_option("KEY=VALUE", assignments, "Settings: " + setting_names())->required();
 
+  bool as_json = false;
   std::string key;
   CLI::App* get = app.add_subcommand(
       "get", "Show settings of a logical device, and where each comes from\n\nExample: pcachefs get db dirty_high");
   get->add_option("NAME", name, "The logical device")->required();
   get->add_option("KEY", key, "Only this setting");
+  get->add_flag("--json", as_json, "As a JSON object");
 
   CLI::App* remove = app.add_subcommand(
       "remove", "Write everything back, then forget a logical device\n\nExample: pcachefs remove db");
@@ -221,13 +223,10 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       "attach", "Use the cache device again after detach, in the mode of before\n\nExample: pcachefs attach db");
   attach->add_option("NAME", name, "The logical device")->required();
 
-  bool as_json = false;
   CLI::App* status =
       app.add_subcommand("status", "Show cache devices and logical devices\n\nExample: pcachefs status db --json");
   status->add_option("NAME", name, "Only this logical device");
   status->add_flag("--json", as_json, "As a JSON object");
-
-  get->add_flag("--json", as_json, "As a JSON object");
 
   bool histograms = false;
   bool reset_stats = false;
@@ -322,9 +321,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     return report(ask_to(mount, "set", args));
   }
   if (get->parsed()) {
-    if (!key.empty() && !find_setting(key)) {
-      return report(Status(Errc::invalid, "there is no setting '" + key + "'; there are " + setting_names()));
-    }
+    if (!key.empty() && !find_setting(key)) return report(unknown_setting(key));
     auto reply = ask(mount, "get", {{"name", name}});
     if (!reply) return report(reply.status());
     if (!key.empty()) keep_setting(*reply, key);

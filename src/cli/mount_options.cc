@@ -1,7 +1,8 @@
 #include "cli/mount_options.h"
 
 #include <charconv>
-#include <sstream>
+
+#include "cli/settings_args.h"
 
 namespace pcache {
 namespace {
@@ -25,9 +26,7 @@ std::string option_names() {
 }  // namespace
 
 Status parse_mount_options(const std::string& text, MountArgs& args) {
-  std::istringstream options(text);
-  for (std::string option; std::getline(options, option, ',');) {
-    if (option.empty()) continue;
+  for (const std::string& option : split(text, ',')) {
     const std::size_t equals = option.find('=');
     const std::string key = option.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : option.substr(equals + 1);

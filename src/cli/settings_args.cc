@@ -19,12 +19,6 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
-std::string setting_names() {
-  std::string names;
-  for (const SettingInfo& info : all_settings()) names += (names.empty() ? "" : ", ") + std::string(info.name);
-  return names;
-}
-
 Result<json> settings_json(const std::vector<std::string>& assignments) {
   Settings settings;
   for (const std::string& assignment : assignments) {

@@ -12,9 +12,6 @@ namespace pcache {
 // The parts of `text` between separators, without empty ones.
 std::vector<std::string> split(const std::string& text, char separator);
 
-// "mode, dirty_high, ...".
-std::string setting_names();
-
 // The argument "settings" of a command that "KEY=VALUE" words make. Errors: invalid, naming the word.
 Result<nlohmann::json> settings_json(const std::vector<std::string>& assignments);
 

@@ -56,9 +56,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Status set_detached(const std::string& name, bool detached);
   Status add_again(const Entry& parked, std::unique_ptr<BackingDev> backing, const AddOptions& options);
   static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device);
-  Status remove_checked(const std::string& name);
   Status resize_checked(const std::string& name);
-  static Result<Entry> attach(Cache& cache, const CacheDev::Device& device);
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments

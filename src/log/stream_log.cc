@@ -4,6 +4,8 @@
 #include <array>
 #include <string>
 
+#include "segment/persist_readable.h"
+
 namespace pcache {
 namespace {
 
@@ -322,14 +324,8 @@ Status StreamLog::settle(std::span<const Hole> holes) {
   PmemSpace& space = cache_dev_.space();
   const Geometry& geometry = cache_dev_.geometry();
   for (const Segment& each : segments_) {
-    const std::uint64_t begin = geometry.segment_offset(each.id);
-    const Status status = space.persist(begin, geometry.segment_size);
-    if (status.ok()) continue;
-    if (space.granularity() == Granularity::page) return status;
-    // A page is bad. Of the others none is left out; of the bad one nothing was read, nor will be.
-    for (std::uint64_t page = begin; page < begin + geometry.segment_size; page += kMediaPage) {
-      (void)space.persist(page, kMediaPage);
-    }
+    const Status status = persist_readable(space, geometry.segment_offset(each.id), geometry.segment_size);
+    if (!status.ok()) return status;
   }
   auto segment = segments_.begin();  // holes come in the order of the log
   for (const Hole& hole : holes) {

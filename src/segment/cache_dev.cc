@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "segment/item_slots.h"
+#include "segment/persist_readable.h"
 
 namespace pcache {
 namespace {
@@ -106,7 +107,9 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
   if (access == Access::inspect) return cache_dev;
-  if (Status status = cache_dev->settle(); !status.ok()) return status;
+  // What a killed process stored and was read now may not be durable yet. Were one copy of an item changed before the
+  // other one is, a power cut could tear both.
+  if (Status status = persist_readable(*cache_dev->space_, 0, geometry->first_segment); !status.ok()) return status;
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     const bool older = copies.states[i] == CopyState::good && sequences[i] < best->header.sequence;
     if (older) copies.states[i] = CopyState::older;
@@ -123,17 +126,6 @@ CacheDev::CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superb
       geometry_(geometry),
       tag_(cache_tag_of(superblock)),
       superblock_(superblock) {}
-
-// What a killed process stored and was read now may not be durable yet. Were one copy of an item changed before the
-// other one is, a power cut could tear both.
-Status CacheDev::settle() {
-  const std::uint64_t end = geometry_.first_segment;
-  const Status status = space_->persist(0, end);
-  if (status.ok() || space_->granularity() == Granularity::page) return status;
-  // A page is bad. Of the others none is left out; of the bad one nothing was read, nor will be.
-  for (std::uint64_t page = 0; page < end; page += kMediaPage) (void)space_->persist(page, kMediaPage);
-  return Status();
-}
 
 void CacheDev::load_devices() {
   for (std::uint32_t place = 0; place < kMaxDevices; ++place) {
@@ -223,9 +215,7 @@ Result<std::uint32_t> CacheDev::add_device(DeviceRecord& record) {
     state_lost_[place] = false;
 
     record.header.sequence = records_[place].header.sequence;
-    if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record); !status.ok())
-      return status;
-    records_[place] = record;
+    if (Status status = store_device(place, record); !status.ok()) return status;
     was_used_[place] = false;
     return place;
   }
@@ -254,13 +244,17 @@ Status CacheDev::store_device(std::uint32_t place, DeviceRecord& record) {
   return status;
 }
 
+Status CacheDev::store_state(std::uint32_t place, DeviceState& state) {
+  const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
+  if (status.ok()) states_[place] = state;
+  return status;
+}
+
 Status CacheDev::remove_device(std::uint32_t place) {
   const std::lock_guard lock(mutex_);
   DeviceRecord empty{};
   empty.header.sequence = records_[place].header.sequence;
-  if (Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, empty); !status.ok())
-    return status;
-  records_[place] = empty;
+  if (Status status = store_device(place, empty); !status.ok()) return status;
   was_used_[place] = true;
   return Status();
 }
@@ -269,9 +263,7 @@ Status CacheDev::set_device_size(std::uint32_t place, std::uint64_t size_bytes) 
   const std::lock_guard lock(mutex_);
   DeviceRecord record = records_[place];
   record.size_bytes = size_bytes;
-  const Status status = store_dual(*space_, device_record_slot(geometry_, place), tag_, record);
-  if (status.ok()) records_[place] = record;
-  return status;
+  return store_device(place, record);
 }
 
 Result<std::uint64_t> CacheDev::clean_epoch(std::uint32_t place) const {
@@ -287,9 +279,7 @@ Status CacheDev::set_clean_epoch(std::uint32_t place, std::uint64_t epoch) {
   const std::lock_guard lock(mutex_);
   DeviceState state = states_[place];
   state.clean_epoch = epoch;
-  const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
-  if (status.ok()) states_[place] = state;
-  return status;
+  return store_state(place, state);
 }
 
 std::optional<CacheDev::Closed> CacheDev::closed(std::uint32_t place) const {
@@ -305,9 +295,7 @@ Status CacheDev::set_closed(std::uint32_t place, const std::optional<Closed>& cl
   state.closed = closed ? 1 : 0;
   state.closed_first_lsns = closed ? closed->first_lsns : 0;
   state.closed_next_lsns = closed ? closed->next_lsns : 0;
-  const Status status = store_dual(*space_, device_state_slot(geometry_, place), tag_, state);
-  if (status.ok()) states_[place] = state;
-  return status;
+  return store_state(place, state);
 }
 
 }  // namespace pcache

@@ -97,9 +97,9 @@ class CacheDev {
 
  private:
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
-  Status settle();
   Status store_superblock();
-  Status store_device(std::uint32_t place, DeviceRecord& record);  // under mutex_
+  Status store_device(std::uint32_t place, DeviceRecord& record);  // under mutex_, as the next one
+  Status store_state(std::uint32_t place, DeviceState& state);
   void load_devices();
   void reject_doubles();
   void repair_copies();

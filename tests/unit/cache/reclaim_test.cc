@@ -66,13 +66,18 @@ TEST(Reclaim, TheHeadIsNotFreed) {
   EXPECT_TRUE(rig.device().victims().empty());
 }
 
+// The first segment has version 1 of the blocks from 0 on, clean; blocks 5 to 14 were read since.
+void fill_segment_with_ten_hot_blocks(EngineRig& rig) {
+  ASSERT_EQ(write_blocks(rig, 0, slots_per_segment(rig), 1), 0);
+  ASSERT_EQ(write_blocks(rig, 100, 1, 1), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  ASSERT_EQ(read_blocks(rig, 5, 10), blocks_of(5, 10, 1));
+}
+
 TEST(Reclaim, ACellThatTakesNothingCostsOneHotBlock) {
   EngineRig rig{RigShape()};
   const std::uint64_t slots = slots_per_segment(rig);
-  ASSERT_EQ(write_blocks(rig, 0, slots, 1), 0);
-  ASSERT_EQ(write_blocks(rig, 100, 1, 1), 0);
-  ASSERT_EQ(rig.drain(), 0);
-  ASSERT_EQ(read_blocks(rig, 5, 10), blocks_of(5, 10, 1));  // makes them hot
+  ASSERT_NO_FATAL_FAILURE(fill_segment_with_ten_hot_blocks(rig));
   rig.space().fail_writes(stored(rig, 100).cell_offset + kCellSize, 8);
   ASSERT_TRUE(rig.device().reclaim_front(0));
   EXPECT_EQ(rig.device().stats().bad_cells, 1U);
@@ -83,10 +88,7 @@ TEST(Reclaim, ACellThatTakesNothingCostsOneHotBlock) {
 TEST(Reclaim, HotCleanBlocksSurviveAndColdOnesGo) {
   EngineRig rig{RigShape()};
   const std::uint64_t slots = slots_per_segment(rig);
-  ASSERT_EQ(write_blocks(rig, 0, slots, 1), 0);
-  ASSERT_EQ(write_blocks(rig, 100, 1, 1), 0);
-  ASSERT_EQ(rig.drain(), 0);
-  ASSERT_EQ(read_blocks(rig, 5, 10), blocks_of(5, 10, 1));  // makes them hot
+  ASSERT_NO_FATAL_FAILURE(fill_segment_with_ten_hot_blocks(rig));
   ASSERT_TRUE(rig.device().reclaim_front(0));
   EXPECT_EQ(rig.device().stats().relocated_bytes, 10 * kBlockSize);
   EXPECT_EQ(rig.device().stats().evicted_bytes, (slots - 10) * kBlockSize);
