@@ -7,6 +7,7 @@
 #include "cli/inspect_json.h"
 #include "cli/inspect_text.h"
 #include "cli/output.h"
+#include "control/version.h"
 
 namespace pcache {
 
@@ -83,11 +84,28 @@ int run_dump(const CliActions& actions, const std::string& cache, bool as_json) 
 }
 
 int run_salvage(const CliActions& actions, const std::string& cache, const std::string& name,
-                const SalvageOptions& options) {
-  const auto found = actions.salvage(cache, name, options,
-                                     [](const Damage& damage) { std::fputs(damage_text(damage).c_str(), stdout); });
+                const SalvageOptions& options, bool as_json) {
+  nlohmann::json damages = nlohmann::json::array();
+  const auto found = actions.salvage(cache, name, options, [&](const Damage& damage) {
+    if (as_json) {
+      damages.push_back(to_json(damage));
+    } else {
+      std::fputs(damage_text(damage).c_str(), stdout);
+    }
+  });
   if (!found) return report(found.status());
-  if (const int code = print(salvage_text(*found, name, options)); code != 0) return code;
+  const int code = as_json ? print_json({{"schema", schema_json()},
+                                         {"image", options.image},
+                                         {"logic_dev", name},
+                                         {"size_bytes", found->size_bytes},
+                                         {"backing", found->backing},
+                                         {"backing_detail", found->backing_detail},
+                                         {"dirty_bytes", found->dirty_bytes},
+                                         {"missing_bytes", found->missing_bytes},
+                                         {"damages", found->damages},
+                                         {"damage", std::move(damages)}})
+                           : print(salvage_text(*found, name, options));
+  if (code != 0) return code;
   if (found->damages == 0) return 0;
   return report(Status(Errc::integrity, "image " + options.image + " lacks " + format_size(found->missing_bytes) +
                                             " of logical device " + name + ", or may be older than it should be in " +

@@ -15,6 +15,6 @@ int run_dump(const CliActions& actions, const std::string& cache, bool as_json);
 
 // 0 when the image has everything, 6 when something is missing or may be.
 int run_salvage(const CliActions& actions, const std::string& cache, const std::string& name,
-                const SalvageOptions& options);
+                const SalvageOptions& options, bool as_json);
 
 }  // namespace pcache

@@ -53,7 +53,7 @@ void JsonStream::end() {
 }
 
 void begin_json(JsonStream& out) {
-  out.member("schema", {{"major", 1}, {"minor", 0}});
+  out.member("schema", schema_json());
   out.member("version", kVersion);
 }
 

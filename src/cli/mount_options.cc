@@ -1,8 +1,7 @@
 #include "cli/mount_options.h"
 
 #include <charconv>
-
-#include "cli/settings_args.h"
+#include <sstream>
 
 namespace pcache {
 namespace {
@@ -26,7 +25,9 @@ std::string option_names() {
 }  // namespace
 
 Status parse_mount_options(const std::string& text, MountArgs& args) {
-  for (const std::string& option : split(text, ',')) {
+  std::istringstream options(text);
+  for (std::string option; std::getline(options, option, ',');) {
+    if (option.empty()) continue;
     const std::size_t equals = option.find('=');
     const std::string key = option.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : option.substr(equals + 1);

@@ -3,7 +3,24 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "control/version.h"
+
 namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+bool errors_as_json = false;
+
+// In ASCII, with nothing in it that a terminal would obey. What is not UTF-8 gets a replacement character.
+std::string text_of(const json& value, int indent) {
+  return value.dump(indent, ' ', true, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+void report_as_json(bool as_json) { errors_as_json = as_json; }
 
 std::string printable(const std::string& text) {
   std::string line;
@@ -22,7 +39,12 @@ std::string printable(const std::string& text) {
 
 int report(const Status& status) {
   if (status.ok()) return 0;
-  std::fprintf(stderr, "pcachefs: %s\n", printable(status.message()).c_str());
+  if (errors_as_json) {
+    const json error = {{"code", to_string(status.code())}, {"message", status.message()}};
+    std::fputs(text_of({{"schema", schema_json()}, {"error", error}}, -1).c_str(), stderr);
+  } else {
+    std::fprintf(stderr, "pcachefs: %s\n", printable(status.message()).c_str());
+  }
   return exit_code(status.code());
 }
 
@@ -32,5 +54,7 @@ int print(const std::string& text) {
   }
   return 0;
 }
+
+int print_json(const json& value) { return print(text_of(value, 2)); }
 
 }  // namespace pcache

@@ -14,7 +14,9 @@
 
 #include "control/asio.h"
 #include "control/asio_no_throw.h"
-#include "control/commands.h"
+#include "control/command_table.h"
+#include "control/jobs.h"
+#include "control/protocol.h"
 #include "pcache/control_client.h"
 
 namespace pcache {
@@ -61,7 +63,11 @@ class Workers {
 
 // What the connections share. Outlives them.
 struct Shared {
-  CommandContext context;
+  Shared(DeviceManager& manager, std::string mount_point, std::function<void()> on_umount)
+      : context{manager, std::move(mount_point), std::move(on_umount), jobs} {}
+
+  Jobs jobs;
+  const CommandContext context;
   Workers workers{kWorkers};
   std::atomic<int> connections{0};
   bool closing = false;  // no further command is begun; for the I/O thread
@@ -100,7 +106,7 @@ class Session : public std::enable_shared_from_this<Session> {
       return write(format_reply(Status(Errc::invalid, "there is no command '" + request->command.substr(0, 64) + "'")),
                    true);
     }
-    if (command->changes && !may_change()) {
+    if (command->caller == Caller::owner && !may_change()) {
       return write(format_reply(Status(Errc::permission, "'" + request->command + "' needs root or the mount's owner")),
                    true);
     }
@@ -109,9 +115,11 @@ class Session : public std::enable_shared_from_this<Session> {
           format_reply(Status(Errc::no_daemon, "this pcachefs is ending; '" + request->command + "' was not begun")),
           false);
     }
-    if (!command->slow) return write(format_reply(command->run(shared_.context, request->args)), true);
+    if (command->pace != Pace::slow) {
+      return write(format_reply(run_command(*command, shared_.context, request->args)), true);
+    }
     asio::post(shared_.workers.io, [self = shared_from_this(), command, args = request->args] {
-      const std::string reply = format_reply(command->run(self->shared_.context, args));
+      const std::string reply = format_reply(run_command(*command, self->shared_.context, args));
       asio::post(self->socket_.get_executor(), [self, reply] { self->write(reply, true); });
     });
   }
@@ -140,7 +148,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
 class ControlServer::Impl {
  public:
-  Impl(std::string path, CommandContext context) : path_(std::move(path)), shared_{std::move(context)} {}
+  Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount)
+      : path_(std::move(path)), shared_(manager, std::move(mount_point), std::move(on_umount)) {}
 
   Status listen() {
     boost::system::error_code error;
@@ -168,6 +177,7 @@ class ControlServer::Impl {
       closing.set_value();
     });
     closing.get_future().wait();
+    shared_.jobs.stop();
     shared_.workers.join();
     asio::post(io_, [this] { io_.stop(); });  // after the replies of the commands that were under way
     thread_.join();
@@ -230,7 +240,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::s
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
     return Status::from_errno(errno, "cannot replace the control socket of a dead daemon, " + path);
   }
-  auto impl = std::make_unique<Impl>(path, CommandContext{manager, mount_point, std::move(on_umount)});
+  auto impl = std::make_unique<Impl>(path, manager, mount_point, std::move(on_umount));
   if (Status status = impl->listen(); !status.ok()) return status;
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }

@@ -54,14 +54,14 @@ json to_json(const LatencyStats& latency) {
 json activity_to_json(const LogicDevActivity& activity) {
   json latencies = json::array();
   for (const LatencyStats& latency : activity.latencies) latencies.push_back(to_json(latency));
-  return {{"schema", {{"major", 1}, {"minor", 0}}},
+  return {{"schema", schema_json()},
           {"since_ms", activity.since_ms},
           {"logic_dev", to_json(activity.stats)},
           {"latencies", std::move(latencies)}};
 }
 
 json status_to_json(const StatusReport& report, const std::string& mount_point) {
-  json status = {{"schema", {{"major", 1}, {"minor", 0}}},
+  json status = {{"schema", schema_json()},
                  {"version", kVersion},
                  {"mount", mount_point},
                  {"cache_devs", json::array()},

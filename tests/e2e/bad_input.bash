@@ -33,7 +33,7 @@ expect_error() {
   # In a subshell, since expect_exit ends the script where the code is another.
   if (expect_exit "$code" "$@"); then
     grep -Eq -- "$pattern" "$T/err" || wrong "the error does not name '$pattern': $command: $(cat "$T/err")"
-    grep -q '^pcachefs: ' "$T/err" || wrong "the error does not name the program: $command: $(cat "$T/err")"
+    grep -Eq '^(pcachefs: |\{"error":)' "$T/err" || wrong "the error does not name the program: $command: $(cat "$T/err")"
     if LC_ALL=C grep -q '[[:cntrl:]]' "$T/err"; then
       wrong "the error has control characters: $command: $(cat -v "$T/err")"
     fi

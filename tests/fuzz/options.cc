@@ -162,7 +162,8 @@ void check_command_line(const std::string& text) {
   if (mounts == 1) PCACHE_CHECK(code == exit_code(Errc::not_found), "the exit code is that of what was done");
   if (looks == 1) PCACHE_CHECK(code == exit_code(Errc::integrity), "the exit code is that of what was done");
   if (code == 0) return;
-  PCACHE_CHECK(error.starts_with("pcachefs: ") && error.back() == '\n', "an error says who has it");
+  PCACHE_CHECK((error.starts_with("pcachefs: ") || error.starts_with("{")) && error.back() == '\n',
+               "an error says who has it, or is for programs");
   for (const char c : error.substr(0, error.size() - 1)) {
     const auto byte = static_cast<unsigned char>(c);
     PCACHE_CHECK(byte >= 0x20 && byte != 0x7f, "an error is one line, and nothing that a terminal obeys");

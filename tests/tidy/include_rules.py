@@ -25,7 +25,7 @@ from pathlib import Path
 from cmake_text import keyword_args, read_commands
 
 FRONT_ENDS = {"mount", "cli"}
-FRONT_END_HEADERS = {"control/control_server.h", "control/version.h"}
+FRONT_END_HEADERS = {"control/command.h", "control/command_table.h", "control/control_server.h", "control/version.h"}
 DEVICE_SEAMS = {"pmem", "io"}
 
 # Which headers come with a library, as regular expressions of their whole name. None: no header that is not standard.

@@ -36,6 +36,12 @@ class CliTest : public testing::Test {
     return out_.empty() && err_.starts_with("pcachefs: ") && std::count(err_.begin(), err_.end(), '\n') == 1 &&
            err_.back() == '\n' && err_.size() > sizeof "pcachefs: \n";
   }
+  // The same for programs.
+  bool is_json_error(const std::string& code) const {
+    const json error = json::parse(err_, nullptr, false);
+    return out_.empty() && error.is_object() && error["schema"]["major"] == 1 && error["error"]["code"] == code &&
+           std::count(err_.begin(), err_.end(), '\n') == 1;
+  }
   std::string printed() const { return "stdout: " + out_ + "\nstderr: " + err_; }
 
   std::unique_ptr<ControlServer> serve(const std::string& mount, FakeManager& manager) {
@@ -164,7 +170,7 @@ TEST_F(CliTest, DumpPrintsEachItemAndInJsonEachList) {
 
   outcome_ = Status(Errc::integrity, "not a cache device");
   EXPECT_EQ(run({"dump", "/c", "--json"}), 6);
-  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_TRUE(is_json_error("integrity")) << printed();
 }
 
 TEST_F(CliTest, SalvageSaysWhatItGotAndEndsWithSixWhereSomethingIsMissing) {
@@ -187,11 +193,53 @@ TEST_F(CliTest, SalvageSaysWhatItGotAndEndsWithSixWhereSomethingIsMissing) {
 
 TEST_F(CliTest, ACheckThatCannotBeMadePrintsNothingButTheError) {
   outcome_ = Status(Errc::busy, "in use");
-  for (const char* form : {"check", "--json"}) {
-    const std::vector<std::string> words{"check", "/c", "--json"};
-    EXPECT_EQ(run({words.begin(), words.end() - (form[0] == 'c' ? 1 : 0)}), 4);
-    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_EQ(run({"check", "/c"}), 4);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  EXPECT_EQ(run({"check", "/c", "--json"}), 4);
+  EXPECT_TRUE(is_json_error("busy")) << printed();
+}
+
+TEST_F(CliTest, EveryCommandAnswersInJsonWithItsSchema) {
+  const auto server = serve("/mnt/x", manager_);
+  const std::vector<std::string> good[] = {
+      {"format", "/c"}, {"mount", "/m"}, {"add", "d", "/b"}, {"set", "d", "dirty_high=30%"},
+      {"get", "d"},     {"status"},      {"stats", "d"},     {"stats", "d", "--reset"},
+      {"flush", "d"},   {"drain", "d"},  {"detach", "d"},    {"attach", "d"},
+      {"resize", "d"},  {"jobs"},        {"jobs", "1"},      {"remove", "d", "--no-flush"},
+      {"version"},      {"check", "/c"}, {"dump", "/c"},     {"salvage", "/c", "d", "-o", "/i"},
+  };
+  for (std::vector<std::string> words : good) {
+    words.emplace_back("--json");
+    EXPECT_EQ(run(words), 0) << words[0] << " " << printed();
+    const json reply = json::parse(out_, nullptr, false);
+    ASSERT_TRUE(reply.is_object()) << words[0] << " " << printed();
+    if (words[0] != "dump") {  // begins with the superblock that a cache device has
+      EXPECT_EQ(reply["schema"]["major"], 1) << words[0] << " " << printed();
+    }
+    EXPECT_EQ(err_, "") << words[0];
   }
+  const std::pair<std::vector<std::string>, const char*> bad[] = {
+      {{"bogus"}, "invalid"},          {{"add", "d"}, "invalid"},     {{"cancel", "1"}, "invalid"},
+      {{"cancel", "99"}, "not_found"}, {{"jobs", "99"}, "not_found"}, {{"jobs", "x"}, "invalid"},
+      {{"umount", "/"}, "not_found"},
+  };
+  for (auto [words, code] : bad) {
+    words.emplace_back("--json");
+    EXPECT_NE(run(words), 0) << words[0];
+    EXPECT_TRUE(is_json_error(code)) << words[0] << " " << printed();
+  }
+}
+
+TEST_F(CliTest, JobsAreListedForPeople) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"jobs"}), 0);
+  EXPECT_EQ(out_, "no job was begun\n");
+  EXPECT_EQ(run({"drain", "d"}), 0);
+  manager_.outcome(Status(Errc::dirty, "dirty it is"));
+  EXPECT_EQ(run({"remove", "e"}), 5);
+  EXPECT_EQ(run({"jobs"}), 0);
+  EXPECT_NE(out_.find("1  drain d  done  4 KiB of 4 KiB"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("2  remove e  failed: dirty it is\n"), std::string::npos) << out_;
 }
 
 TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
@@ -337,7 +385,8 @@ TEST_F(CliTest, CommandsReachTheDaemonWithTheirArguments) {
   EXPECT_EQ(added[0].options.size_bytes, 65'536U);
   EXPECT_EQ(added[1].options.cache_label, "");
   EXPECT_FALSE(added[1].options.size_bytes.has_value());
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush d", "remove d"}));
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "drain d", "await 7 d",
+                                                        "await 7 d", "remove d"}));
 }
 
 TEST_F(CliTest, DrainDetachAttachAndModesWaitUntilTheDaemonIsDone) {
@@ -372,29 +421,27 @@ TEST_F(CliTest, TheMountMayBeNamedBeforeAndAfterTheCommand) {
   FakeManager other;
   const auto one = serve("/mnt/one", manager_);
   const auto two = serve("/mnt/two", other);
-  EXPECT_EQ(run({"--mount", "/mnt/one", "flush", "a"}), 0) << printed();
-  EXPECT_EQ(run({"flush", "b", "--mount", "/mnt/one"}), 0) << printed();
-  EXPECT_EQ(run({"flush", "--mount=/mnt/one", "c"}), 0) << printed();
-  EXPECT_EQ(run({"flush", "--mount", "/mnt/two", "d"}), 0) << printed();
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush a", "flush b", "flush c"}));
-  EXPECT_EQ(other.calls(), (std::vector<std::string>{"flush d"}));
+  EXPECT_EQ(run({"--mount", "/mnt/one", "resize", "a"}), 0) << printed();
+  EXPECT_EQ(run({"resize", "b", "--mount", "/mnt/one"}), 0) << printed();
+  EXPECT_EQ(run({"resize", "--mount=/mnt/one", "c"}), 0) << printed();
+  EXPECT_EQ(run({"resize", "--mount", "/mnt/two", "d"}), 0) << printed();
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize a", "resize b", "resize c"}));
+  EXPECT_EQ(other.calls(), (std::vector<std::string>{"resize d"}));
   // Where several are running, one has to be named.
-  EXPECT_EQ(run({"flush", "e"}), 2);
+  EXPECT_EQ(run({"resize", "e"}), 2);
   EXPECT_TRUE(is_one_line_of_error()) << printed();
-  EXPECT_EQ(run({"flush", "e", "--mount", "/mnt/three"}), 8);
+  EXPECT_EQ(run({"resize", "e", "--mount", "/mnt/three"}), 8);
   EXPECT_TRUE(is_one_line_of_error()) << printed();
   EXPECT_EQ(manager_.calls().size() + other.calls().size(), 4U);
 }
 
 TEST_F(CliTest, WithoutADaemonTheCodeSaysSo) {
-  for (const auto& words : {std::vector<std::string>{"status"},
-                            {"add", "d", "/b"},
-                            {"remove", "d"},
-                            {"flush", "d"},
-                            {"status", "--json"}}) {
+  for (const auto& words : {std::vector<std::string>{"status"}, {"add", "d", "/b"}, {"remove", "d"}, {"flush", "d"}}) {
     EXPECT_EQ(run(words), 8) << words[0];
     EXPECT_TRUE(is_one_line_of_error()) << printed();
   }
+  EXPECT_EQ(run({"status", "--json"}), 8);
+  EXPECT_TRUE(is_json_error("no_daemon")) << printed();
 }
 
 TEST_F(CliTest, UmountOfWhatIsNotMountedIsNotFound) {

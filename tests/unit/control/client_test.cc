@@ -125,9 +125,9 @@ TEST_F(ClientTest, TimesOutAndKeepsItsPromiseOfOneReply) {
   const auto server = serve("/mnt/x");
   manager_.close_gate();
   auto client = ControlClient::find("/mnt/x");
-  const auto result = client->call("flush", R"({"name":"d"})", 50);
+  const auto result = client->call("resize", R"({"name":"d"})", 50);
   EXPECT_EQ(result.status().code(), Errc::timed_out);
-  EXPECT_NE(result.status().message().find("flush"), std::string::npos);
+  EXPECT_NE(result.status().message().find("resize"), std::string::npos);
   manager_.open_gate();
   EXPECT_TRUE(client->call("ping", "{}").ok());
 }
@@ -147,7 +147,7 @@ TEST_F(ClientTest, ArgumentsMustBeAnObjectOfBoundedSize) {
   for (const char* bad : {"", "[]", "x", "1"})
     EXPECT_EQ(client->call("ping", bad).status().code(), Errc::invalid) << bad;
   const json large = {{"name", std::string(70'000, 'n')}};
-  EXPECT_EQ(client->call("flush", large.dump()).status().code(), Errc::invalid);
+  EXPECT_EQ(client->call("resize", large.dump()).status().code(), Errc::invalid);
   EXPECT_TRUE(manager_.calls().empty());
 }
 

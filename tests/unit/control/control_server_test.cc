@@ -100,7 +100,7 @@ TEST_F(ControlServerTest, AnswersAndRefuses) {
   EXPECT_EQ(manager_.added()[0].name, "d");
 
   manager_.outcome(Status(Errc::not_found, "there is no logical device z"));
-  const auto removed = call("remove", {{"name", "z"}});
+  const auto removed = call("resize", {{"name", "z"}});
   ASSERT_FALSE(removed.ok());
   EXPECT_EQ(removed.status().code(), Errc::not_found);
   EXPECT_EQ(removed.status().message(), "there is no logical device z");
@@ -141,11 +141,11 @@ TEST_F(ControlServerTest, StatusAnswersWhileOtherCommandsWait) {
   manager_.close_gate();
   std::vector<std::future<Result<std::string>>> slow;
   for (int i = 0; i < 4; ++i) {
-    slow.push_back(std::async(std::launch::async, [this, i] { return call("flush", {{"name", std::to_string(i)}}); }));
+    slow.push_back(std::async(std::launch::async, [this, i] { return call("resize", {{"name", std::to_string(i)}}); }));
   }
   manager_.wait_for_calls(4);
   // With every worker taken, a fifth waits in the queue.
-  slow.push_back(std::async(std::launch::async, [this] { return call("remove", {{"name", "q"}}); }));
+  slow.push_back(std::async(std::launch::async, [this] { return call("resize", {{"name", "q"}}); }));
   for (int i = 0; i < 3; ++i) {
     const auto status = call("status");
     EXPECT_TRUE(status.ok()) << status.status().message();
@@ -153,20 +153,20 @@ TEST_F(ControlServerTest, StatusAnswersWhileOtherCommandsWait) {
   EXPECT_EQ(manager_.calls().size(), 4U);
   manager_.open_gate();
   for (auto& result : slow) EXPECT_TRUE(result.get().ok());
-  EXPECT_EQ(manager_.calls().back(), "remove q");
+  EXPECT_EQ(manager_.calls().back(), "resize q");
 }
 
 TEST_F(ControlServerTest, DestructionWaitsForCommandsAndAnswersThem) {
   start();
   manager_.close_gate();
-  auto flush = std::async(std::launch::async, [this] { return call("flush", {{"name", "d"}}); });
+  auto resize = std::async(std::launch::async, [this] { return call("resize", {{"name", "d"}}); });
   manager_.wait_for_calls(1);
   auto ended = std::async(std::launch::async, [this] { server_.reset(); });
   // The socket goes first; the command is still under way then.
   while (std::filesystem::exists(path_)) std::this_thread::yield();
   EXPECT_EQ(ended.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   manager_.open_gate();
-  const auto result = flush.get();
+  const auto result = resize.get();
   EXPECT_TRUE(result.ok()) << result.status().message();
   ended.get();
 }
@@ -177,29 +177,29 @@ TEST_F(ControlServerTest, BeginsNoCommandWhileItEnds) {
   ASSERT_TRUE(late.send(format_request("ping", json::object())));
   ASSERT_TRUE(late.reply().value("ok", false));
   manager_.close_gate();
-  auto flush = std::async(std::launch::async, [this] { return call("flush", {{"name", "d"}}); });
+  auto resize = std::async(std::launch::async, [this] { return call("resize", {{"name", "d"}}); });
   manager_.wait_for_calls(1);
   auto ended = std::async(std::launch::async, [this] { server_.reset(); });
   while (std::filesystem::exists(path_)) std::this_thread::yield();
   // Whether this is read before or after the server learns that it ends, it is answered or the connection ends.
   for (int i = 0; i < 100; ++i) {
-    if (!late.send(format_request("remove", {{"name", "e" + std::to_string(i)}}))) break;
+    if (!late.send(format_request("resize", {{"name", "e" + std::to_string(i)}}))) break;
   }
   manager_.open_gate();
   ended.get();
-  EXPECT_TRUE(flush.get().ok());
+  EXPECT_TRUE(resize.get().ok());
 }
 
 TEST_F(ControlServerTest, OneConnectionMayAskAgainInOrder) {
   start();
   RawClient client(path_);
   ASSERT_TRUE(client.connected());
-  ASSERT_TRUE(client.send(format_request("flush", {{"name", "a"}}) + format_request("flush", {{"name", "b"}}) +
+  ASSERT_TRUE(client.send(format_request("resize", {{"name", "a"}}) + format_request("resize", {{"name", "b"}}) +
                           format_request("ping", json::object())));
   EXPECT_TRUE(client.reply().value("ok", false));
   EXPECT_TRUE(client.reply().value("ok", false));
   EXPECT_TRUE(client.reply().at("result").contains("mount"));
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"flush a", "flush b"}));
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize a", "resize b"}));
 }
 
 TEST_F(ControlServerTest, BadJsonGetsAReplyAndTheConnectionGoesOn) {
@@ -229,7 +229,7 @@ TEST_F(ControlServerTest, ANestedBombDoesNotEndTheDaemon) {
 TEST_F(ControlServerTest, RefusesMessagesOver64KiB) {
   start();
   RawClient large(path_);
-  std::string request = format_request("flush", {{"name", std::string(kMaxMessageBytes - 100, 'n')}});
+  std::string request = format_request("resize", {{"name", std::string(kMaxMessageBytes - 100, 'n')}});
   ASSERT_LE(request.size(), kMaxMessageBytes);
   ASSERT_TRUE(large.send(request));
   EXPECT_TRUE(large.reply().value("ok", false));
@@ -265,7 +265,7 @@ TEST_F(ControlServerTest, AClientThatLeavesEarlyHurtsNobody) {
   manager_.close_gate();
   {
     RawClient client(path_);
-    ASSERT_TRUE(client.send(format_request("flush", {{"name", "d"}})));
+    ASSERT_TRUE(client.send(format_request("resize", {{"name", "d"}})));
     manager_.wait_for_calls(1);
   }
   {

@@ -16,7 +16,7 @@
 
 namespace pcache {
 
-// Thread-safe. Remembers what it was asked for; add, remove and flush give what outcome() set, after open_gate() where
+// Thread-safe. Remembers what it was asked for, which gives what outcome() set, after open_gate() where
 // close_gate() was called.
 class FakeManager final : public DeviceManager {
  public:
@@ -92,6 +92,11 @@ class FakeManager final : public DeviceManager {
     const std::lock_guard lock(mutex_);
     report_ = std::move(report);
   }
+  // What is awaited goes on for ever.
+  void never_done() {
+    const std::lock_guard lock(mutex_);
+    never_done_ = true;
+  }
   void close_gate() {
     const std::lock_guard lock(mutex_);
     open_ = false;
@@ -120,8 +125,8 @@ class FakeManager final : public DeviceManager {
     const Status status = named(what, name);
     if (!status.ok()) return status;
     const std::lock_guard lock(mutex_);
-    ++awaited_;
-    return Progress{awaited_ % 2 == 0, awaited_ % 2 == 0 ? 0U : 4096U};
+    if (!never_done_) ++awaited_;
+    return Progress{!never_done_ && awaited_ % 2 == 0, !never_done_ && awaited_ % 2 == 0 ? 0U : 4096U};
   }
   Status named(const std::string& what, const std::string& name) {
     std::unique_lock lock(mutex_);
@@ -135,6 +140,7 @@ class FakeManager final : public DeviceManager {
   std::condition_variable changed_;
   bool open_ = true;
   int awaited_ = 0;
+  bool never_done_ = false;
   Status outcome_;
   StatusReport report_;
   std::vector<Added> added_;

@@ -1,8 +1,13 @@
-#include "control/commands.h"
+#include "control/handlers.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <thread>
+
+#include "control/command_table.h"
+#include "control/jobs.h"
 #include "control/version.h"
 #include "tests/unit/control/fake_manager.h"
 
@@ -11,51 +16,34 @@ namespace {
 
 using nlohmann::json;
 
-class CommandsTest : public testing::Test {
+class HandlersTest : public testing::Test {
  protected:
   Result<json> run(const std::string& name, const json& args = json::object()) {
     const Command* command = find_command(name);
     if (command == nullptr) return Status(Errc::failed, "no command " + name);
-    return command->run(context_, args);
+    return run_command(*command, context_, args);
+  }
+  // What a job looks like at its end.
+  json end_of(const std::string& name, const json& args) {
+    const auto begun = run(name, args);
+    if (!begun) return begun.status().message();
+    return end_of(begun->at("job").get<std::uint64_t>());
+  }
+  json end_of(std::uint64_t job) {
+    for (;;) {
+      json shown = run("jobs", {{"job", job}})->at("jobs").at(0);
+      if (shown.at("state") != "running") return shown;
+      std::this_thread::yield();
+    }
   }
 
   FakeManager manager_;
   int umounts_ = 0;
-  CommandContext context_{manager_, "/mnt/x", [this] { ++umounts_; }};
+  Jobs jobs_;
+  CommandContext context_{manager_, "/mnt/x", [this] { ++umounts_; }, jobs_};
 };
 
-TEST_F(CommandsTest, TableSaysWhatChangesAndWhatIsSlow) {
-  struct Row {
-    const char* name;
-    bool changes;
-    bool slow;
-  };
-  for (const Row& row : {Row{"ping", false, false},
-                         {"version", false, false},
-                         {"status", false, false},
-                         {"add", true, true},
-                         {"remove", true, true},
-                         {"flush", true, true},
-                         {"set", true, true},
-                         {"get", false, false},
-                         {"stats", false, false},
-                         {"stats-reset", true, false},
-                         {"drain", true, true},
-                         {"detach", true, true},
-                         {"attach", true, true},
-                         {"await_switch", true, true},
-                         {"resize", true, true},
-                         {"umount", true, false}}) {
-    const Command* command = find_command(row.name);
-    ASSERT_NE(command, nullptr) << row.name;
-    EXPECT_EQ(command->changes, row.changes) << row.name;
-    EXPECT_EQ(command->slow, row.slow) << row.name;
-  }
-  EXPECT_EQ(find_command("format"), nullptr);
-  EXPECT_EQ(find_command(""), nullptr);
-}
-
-TEST_F(CommandsTest, PingAndVersionSayWhoAnswers) {
+TEST_F(HandlersTest, PingAndVersionSayWhoAnswers) {
   const auto ping = run("ping");
   ASSERT_TRUE(ping.ok());
   EXPECT_EQ(ping->at("mount"), "/mnt/x");
@@ -65,7 +53,7 @@ TEST_F(CommandsTest, PingAndVersionSayWhoAnswers) {
   EXPECT_EQ(version->at("version"), kVersion);
 }
 
-TEST_F(CommandsTest, AddHandsEverythingOn) {
+TEST_F(HandlersTest, AddHandsEverythingOn) {
   const json settings = {{"dirty_low", "5%"}};
   ASSERT_TRUE(
       run("add", {{"name", "d"}, {"backing", "/b"}, {"cache", "c"}, {"size", 4096U}, {"settings", settings}}).ok());
@@ -82,44 +70,77 @@ TEST_F(CommandsTest, AddHandsEverythingOn) {
   EXPECT_FALSE(added[1].options.size_bytes.has_value());
 }
 
-TEST_F(CommandsTest, RemoveSaysWhatBecomesOfDirtyData) {
-  ASSERT_TRUE(run("remove", {{"name", "d"}}).ok());
-  ASSERT_TRUE(run("remove", {{"name", "d"}, {"no_flush", true}}).ok());
-  ASSERT_TRUE(run("remove", {{"name", "d"}, {"discard_dirty", true}}).ok());
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "keep d", "discard d"}));
+TEST_F(HandlersTest, RemoveSaysWhatBecomesOfDirtyData) {
+  EXPECT_EQ(end_of("remove", {{"name", "d"}})["state"], "done");
+  EXPECT_EQ(end_of("remove", {{"name", "d"}, {"no_flush", true}})["state"], "done");
+  EXPECT_EQ(end_of("remove", {{"name", "d"}, {"discard_dirty", true}})["state"], "done");
+  EXPECT_EQ(manager_.calls(),
+            (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "remove d", "keep d", "discard d"}));
   EXPECT_EQ(run("remove", {{"name", "d"}, {"no_flush", true}, {"discard_dirty", true}}).status().code(), Errc::invalid);
   EXPECT_EQ(run("remove", {{"name", "d"}, {"discard_dirty", 1}}).status().code(), Errc::invalid);
-  EXPECT_EQ(manager_.calls().size(), 3U);
+  EXPECT_EQ(manager_.calls().size(), 6U);
 }
 
-TEST_F(CommandsTest, ADrainIsBegunOnceAndAwaitedByItsNumber) {
-  const auto begun = run("drain", {{"name", "d"}});
-  ASSERT_TRUE(begun.ok());
-  EXPECT_EQ(begun->at("number"), 7U);
-  EXPECT_EQ(*run("drain", {{"name", "d"}, {"number", 7U}}), (json{{"done", false}, {"left_bytes", 4096U}}));
-  EXPECT_EQ(*run("drain", {{"name", "d"}, {"number", 7U}}), (json{{"done", true}, {"left_bytes", 0U}}));
-  EXPECT_EQ(run("drain", {{"name", "d"}, {"number", -1}}).status().code(), Errc::invalid);
-  EXPECT_EQ(run("drain", {{"number", 7U}}).status().code(), Errc::invalid);
+TEST_F(HandlersTest, WhatTakesLongIsAJobWithProgress) {
+  const json drained = end_of("drain", {{"name", "d"}});
+  EXPECT_EQ(drained["state"], "done");
+  EXPECT_EQ(drained["command"], "drain");
+  EXPECT_EQ(drained["object"], "d");
+  EXPECT_EQ(drained["total_bytes"], 4096U);
+  EXPECT_EQ(drained["done_bytes"], 4096U);
+  EXPECT_EQ(end_of("detach", {{"name", "d"}})["state"], "done");
+  EXPECT_EQ(end_of("attach", {{"name", "d"}})["state"], "done");
+  EXPECT_EQ(end_of("set", {{"name", "d"}, {"settings", {{"mode", "writearound"}}}})["state"], "done");
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "detach d", "switch d",
+                                                        "switch d", "attach d", "switch d", "switch d",
+                                                        "set d mode=writearound", "switch d", "switch d"}));
+}
+
+TEST_F(HandlersTest, ACancelledSwitchIsUndoneAndACancelledDrainIsNotWaitedFor) {
+  manager_.never_done();
+  for (const auto& [command, undone] : {std::pair{"detach", "attach d"}, {"attach", "detach d"}, {"drain", ""}}) {
+    const auto begun = run(command, {{"name", "d"}});
+    ASSERT_TRUE(begun.ok());
+    const auto job = begun->at("job").get<std::uint64_t>();
+    EXPECT_EQ(run("jobs", {{"job", job}})->at("jobs").at(0).at("state"), "running");
+    ASSERT_TRUE(run("cancel", {{"job", job}}).ok());
+    EXPECT_EQ(end_of(job)["state"], "cancelled") << command;
+    EXPECT_EQ(run("cancel", {{"job", job}}).status().code(), Errc::invalid) << "it has ended";
+    if (*undone != '\0') {
+      EXPECT_EQ(manager_.calls().back(), undone);
+    }
+  }
+  EXPECT_EQ(run("cancel", {{"job", 77U}}).status().code(), Errc::not_found);
+  EXPECT_EQ(run("jobs", {{"job", 77U}}).status().code(), Errc::not_found);
+  EXPECT_EQ(run("jobs")->at("jobs").size(), 3U);
+}
+
+TEST_F(HandlersTest, WhenTheDaemonEndsASwitchIsNotUndone) {
+  manager_.never_done();
   ASSERT_TRUE(run("detach", {{"name", "d"}}).ok());
-  EXPECT_EQ(run("await_switch", {{"name", "d"}})->at("done"), false);
-  ASSERT_TRUE(run("attach", {{"name", "d"}}).ok());
-  EXPECT_EQ(manager_.calls(),
-            (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "detach d", "switch d", "attach d"}));
+  manager_.wait_for_calls(2);
+  jobs_.stop();
+  const auto calls = manager_.calls();
+  EXPECT_EQ(std::count(calls.begin(), calls.end(), "attach d"), 0);
+  EXPECT_EQ(run("drain", {{"name", "d"}}).status().code(), Errc::busy);
 }
 
-TEST_F(CommandsTest, SettingsGoThereAndBackAsText) {
-  ASSERT_TRUE(run("set", {{"name", "d"}, {"settings", {{"dirty_high", "30%"}, {"full_max_wait", "2s"}}}}).ok());
+TEST_F(HandlersTest, SettingsGoThereAndBackAsText) {
+  const json settings = {{"dirty_high", "30%"}, {"full_max_wait", "2s"}};
+  EXPECT_EQ(end_of("set", {{"name", "d"}, {"settings", settings}})["state"], "done");
   EXPECT_EQ(manager_.calls().back(), "set d dirty_high=30% full_max_wait=2000");
   const auto reply = run("get", {{"name", "d"}});
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->at("name"), "d");
   const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}}};
   EXPECT_EQ(reply->at("settings"), expected);
+  EXPECT_EQ(run("get", {{"name", "d"}, {"key", "dirty_low"}})->at("settings").size(), 0U);
+  EXPECT_EQ(run("get", {{"name", "d"}, {"key", "nonsense"}}).status().code(), Errc::invalid);
   manager_.outcome(Status(Errc::not_found, "no"));
   EXPECT_EQ(run("get", {{"name", "d"}}).status().code(), Errc::not_found);
 }
 
-TEST_F(CommandsTest, StatsHaveCountersAndLatencies) {
+TEST_F(HandlersTest, StatsHaveCountersAndLatencies) {
   const auto reply = run("stats", {{"name", "d"}});
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->at("since_ms"), 5000);
@@ -135,7 +156,7 @@ TEST_F(CommandsTest, StatsHaveCountersAndLatencies) {
   EXPECT_EQ(run("stats").status().code(), Errc::invalid);
 }
 
-TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
+TEST_F(HandlersTest, BadArgumentsAreInvalidAndReachNobody) {
   const std::pair<const char*, json> bad[] = {
       {"add", json::object()},
       {"add", {{"name", "d"}}},
@@ -155,6 +176,10 @@ TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
       {"remove", json::object()},
       {"flush", {{"name", nullptr}}},
       {"status", {{"name", 7}}},
+      {"status", {{"nmae", "d"}}},
+      {"ping", {{"name", "d"}}},
+      {"cancel", json::object()},
+      {"cancel", {{"job", -1}}},
   };
   for (const auto& [command, args] : bad) {
     const auto result = run(command, args);
@@ -165,18 +190,21 @@ TEST_F(CommandsTest, BadArgumentsAreInvalidAndReachNobody) {
   EXPECT_TRUE(manager_.calls().empty());
 }
 
-TEST_F(CommandsTest, RefusalsComeBackAsTheyAre) {
+TEST_F(HandlersTest, RefusalsComeBackAsTheyAre) {
   manager_.outcome(Status(Errc::dirty, "dirty it is"));
-  for (const char* command : {"remove", "flush", "resize"}) {
-    const auto result = run(command, {{"name", "d"}});
-    ASSERT_FALSE(result.ok());
-    EXPECT_EQ(result.status().code(), Errc::dirty);
-    EXPECT_EQ(result.status().message(), "dirty it is");
+  const auto resized = run("resize", {{"name", "d"}});
+  ASSERT_FALSE(resized.ok());
+  EXPECT_EQ(resized.status().code(), Errc::dirty);
+  EXPECT_EQ(resized.status().message(), "dirty it is");
+  const json error = {{"code", "dirty"}, {"message", "dirty it is"}};
+  for (const char* command : {"remove", "flush", "drain", "detach"}) {
+    const json ended = end_of(command, {{"name", "d"}});
+    EXPECT_EQ(ended["state"], "failed") << command;
+    EXPECT_EQ(ended["error"], error) << command;
   }
-  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"remove d", "flush d", "resize d"}));
 }
 
-TEST_F(CommandsTest, StatusCanBeOfOneLogicalDevice) {
+TEST_F(HandlersTest, StatusCanBeOfOneLogicalDevice) {
   StatusReport report;
   report.cache_devs.emplace_back();
   for (const char* name : {"a", "b"}) report.logic_devs.emplace_back().name = name;
@@ -192,7 +220,7 @@ TEST_F(CommandsTest, StatusCanBeOfOneLogicalDevice) {
   EXPECT_NE(none.status().message().find("c"), std::string::npos);
 }
 
-TEST_F(CommandsTest, UmountAsksOnce) {
+TEST_F(HandlersTest, UmountAsksOnce) {
   EXPECT_TRUE(run("umount").ok());
   EXPECT_EQ(umounts_, 1);
 }

@@ -1,0 +1,19 @@
+// Asks the daemon.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "pcache/result.h"
+
+namespace pcache {
+
+// The reply of the daemon of `mount`, or of the only one where that is empty, to `command`. Errors: its refusal, and
+// those of ControlClient.
+Result<nlohmann::json> ask(const std::string& mount, const std::string& command, const nlohmann::json& args);
+
+// Waits for a job, and says on standard error how far it is. Ending this does not end the job. Returns what the job
+// looks like at its end. Errors: the job's.
+Result<nlohmann::json> wait_for_job(const std::string& mount, std::uint64_t job);
+
+}  // namespace pcache

@@ -1,0 +1,170 @@
+#include "cli/daemon_commands.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "cli/ask.h"
+#include "cli/json_fields.h"
+#include "cli/output.h"
+#include "cli/replies_text.h"
+#include "cli/stats_text.h"
+#include "cli/status_text.h"
+#include "control/command_table.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+// Those that the command line has in another form: umount waits for the daemon's end, version is the executable's own,
+// stats-reset is an option of stats.
+bool has_own_form(const std::string& name) {
+  static const std::set<std::string> own = {"umount", "version", "stats-reset", "ping", "describe"};
+  return own.contains(name);
+}
+
+std::string option_name(const Argument& argument) {
+  if (argument.kind == ArgKind::settings) return "-o";
+  std::string name = std::string("--") + argument.name;
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+std::string word_name(const Argument& argument) {
+  if (argument.kind == ArgKind::settings) return "KEY=VALUE";
+  std::string name = argument.name;
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
+  return name;
+}
+
+const char* type_name(ArgKind kind) {
+  switch (kind) {
+    case ArgKind::size:
+      return "S";
+    case ArgKind::number:
+      return "N";
+    case ArgKind::path:
+      return "PATH";
+    case ArgKind::settings:
+      return "KEY=VALUE,...";
+    default:
+      return "TEXT";
+  }
+}
+
+std::string help_of(const Argument& argument) {
+  const std::string fallback = argument.fallback;
+  return argument.help + (fallback.empty() ? "" : "; default: " + fallback);
+}
+
+// The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
+// elsewhere than "/y" where x is a link.
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto full = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : full.string();
+}
+
+// What a reply is for people. Most commands only do something.
+std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms) {
+  if (command == "status") return status_text(reply);
+  if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms);
+  if (command == "get") return settings_text(reply);
+  if (command == "jobs") return jobs_text(reply);
+  if (command == "remove" && args.contains("no_flush")) {
+    return "logical device " + printable(text(args, "name")) +
+           " is not exposed any more; what only the cache has of it stays there (see status)\n";
+  }
+  return "";
+}
+
+}  // namespace
+
+DaemonCommands::DaemonCommands(CLI::App& app) {
+  for (const Command& command : all_commands()) {
+    if (!has_own_form(command.name)) add_form(app, command);
+  }
+}
+
+void DaemonCommands::add_form(CLI::App& app, const Command& command) {
+  Form& form = forms_.emplace_back();
+  form.command = &command;
+  form.app = app.add_subcommand(command.name, std::string(command.help) + "\n\nExample: pcachefs " + command.example);
+  for (const Argument& argument : command.args) {
+    Word& word = form.words.emplace_back();
+    word.argument = &argument;
+    const bool bare = argument.bare || argument.need == Need::required;
+    if (argument.kind == ArgKind::flag) {
+      word.option = form.app->add_flag(option_name(argument), word.on, help_of(argument));
+      continue;
+    }
+    const std::string written = bare ? word_name(argument) : option_name(argument);
+    if (bare && argument.kind == ArgKind::settings) {
+      word.option = form.app->add_option(written, word.values, help_of(argument));
+    } else {
+      word.option = form.app->add_option(written, word.value, help_of(argument));
+    }
+    if (!bare) word.option->type_name(type_name(argument.kind));
+    if (argument.need == Need::required) word.option->required();
+  }
+  const std::string name = command.name;
+  if (name == "add") form.app->add_option("--mode", mode_, "The same as -o mode=M")->type_name("M");
+  if (name == "stats") {
+    form.app->add_flag("--hist", histograms_, "Show how many operations took how long");
+    form.app->add_flag("--reset", reset_, "Begin anew, after printing");
+  }
+}
+
+const DaemonCommands::Form* DaemonCommands::given() const {
+  for (const Form& form : forms_) {
+    if (form.app->parsed()) return &form;
+  }
+  return nullptr;
+}
+
+Result<json> DaemonCommands::args_of(const Form& form) const {
+  json args = json::object();
+  for (const Word& word : form.words) {
+    const Argument& argument = *word.argument;
+    if (argument.kind == ArgKind::flag) {
+      if (word.on) args[argument.name] = true;
+      continue;
+    }
+    std::string given = word.value;
+    for (const std::string& value : word.values) given += (given.empty() ? "" : ",") + value;
+    if (argument.kind == ArgKind::settings && !mode_.empty()) given += (given.empty() ? "mode=" : ",mode=") + mode_;
+    if (given.empty() && word.option->count() == 0) continue;
+    auto value = argument_from_word(argument, argument.kind == ArgKind::path ? absolute(given) : given);
+    if (!value) return value.status();
+    args[argument.name] = std::move(*value);
+  }
+  return args;
+}
+
+int DaemonCommands::run(const std::string& mount, bool as_json) const {
+  const Form& form = *given();
+  const std::string name = reset_ ? "stats-reset" : form.command->name;
+  const auto args = args_of(form);
+  if (!args) return report(args.status());
+  auto reply = ask(mount, name, *args);
+  if (!reply) return report(reply.status());
+  if (const auto job = reply->find("job"); form.command->pace == Pace::job) {
+    if (job == reply->end() || !job->is_number_unsigned()) {
+      return report(Status(Errc::failed, "the daemon's reply to '" + name + "' makes no sense"));
+    }
+    const auto ended = wait_for_job(mount, job->get<std::uint64_t>());
+    if (!ended) return report(ended.status());
+    reply->update(*ended);
+  }
+  if (name == "resize") {
+    // The kernel learns the size when somebody looks at the file; a loop device on it goes by what the kernel knows.
+    struct stat st {};
+    stat(text(*reply, "file").c_str(), &st);
+  }
+  return as_json ? print_json(*reply) : print(reply_text(name, *args, *reply, histograms_));
+}
+
+}  // namespace pcache

@@ -1,0 +1,15 @@
+// Short replies of the daemon for people.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace pcache {
+
+// Of `get`: a line for each setting.
+std::string settings_text(const nlohmann::json& reply);
+
+// Of `jobs`: a line for each job.
+std::string jobs_text(const nlohmann::json& reply);
+
+}  // namespace pcache

@@ -1,0 +1,171 @@
+#include "control/command_table.h"
+
+#include <algorithm>
+
+#include "control/handlers.h"
+#include "control/version.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+using enum ArgKind;
+using enum Need;
+using enum Caller;
+using enum Pace;
+
+constexpr Argument kName{"name", text, required, "The logical device"};
+
+const std::vector<Command>& table() {
+  static const std::vector<Command> commands = {
+      {"add",
+       owner,
+       slow,
+       "Expose a backing device as a file in the mount",
+       "add db /dev/disk/by-id/ata-disk-part1",
+       {{"name", text, required, "Name of the logical device and its file"},
+        {"backing", path, required, "A block device or file"},
+        {"cache", text, optional, "Label of the cache device, where there are several"},
+        {"size", size, optional, "Size that the backing device must have", "whatever it has"},
+        {"settings", settings, optional, "Settings as in pcachefs set"}},
+       add},
+      {"remove",
+       owner,
+       job,
+       "Write everything back, then forget a logical device",
+       "remove db",
+       {kName,
+        {"no_flush", flag, optional,
+         "Write nothing back: what is only in the cache stays there, and so does the logical device, until the same "
+         "backing is added again under the same name"},
+        {"discard_dirty", flag, optional, "Write nothing back: what is only in the cache is lost"}},
+       remove},
+      {"set",
+       owner,
+       job,
+       "Change settings of a logical device, now and for good",
+       "set db dirty_high=30%",
+       {kName, {"settings", settings, required, "KEY=VALUE; pcachefs get lists the settings"}},
+       set},
+      {"get",
+       anyone,
+       at_once,
+       "Show settings of a logical device, and where each comes from",
+       "get db dirty_high",
+       {kName, {"key", text, optional, "Only this setting", "all", true}},
+       get},
+      {"status",
+       anyone,
+       at_once,
+       "Show cache devices and logical devices",
+       "status db --json",
+       {{"name", text, optional, "Only this logical device", "all", true}},
+       status},
+      {"stats",
+       anyone,
+       at_once,
+       "Show what a logical device did since it was brought up or the last reset, and how long that took",
+       "stats db --hist",
+       {kName},
+       stats},
+      {"stats-reset", owner, at_once, "Show the same, and begin anew", "stats-reset db", {kName}, reset_stats},
+      {"flush",
+       owner,
+       job,
+       "Write everything back; returns when the backing alone holds it",
+       "flush db",
+       {kName},
+       flush},
+      {"drain",
+       owner,
+       job,
+       "Write back everything that was written before, and show how far it is; Ctrl-C ends the waiting and not the "
+       "writing back",
+       "drain db",
+       {kName},
+       drain},
+      {"detach",
+       owner,
+       job,
+       "Write everything back and go on without the cache device, which gets its space back; see attach",
+       "detach db",
+       {kName},
+       detach},
+      {"attach",
+       owner,
+       job,
+       "Use the cache device again after detach, in the mode of before",
+       "attach db",
+       {kName},
+       attach},
+      {"resize",
+       owner,
+       slow,
+       "Make a logical device as long as its backing device has become",
+       "resize db && losetup --set-capacity /dev/loop0",
+       {kName},
+       resize},
+      {"jobs",
+       anyone,
+       at_once,
+       "Show what is under way, and what has ended lately",
+       "jobs",
+       {{"job", number, optional, "Only this one", "all", true}},
+       jobs},
+      {"cancel",
+       owner,
+       at_once,
+       "End a job: a switch of the mode is undone, a drain is not waited for any more",
+       "cancel 7",
+       {{"job", number, required, "The job's number"}},
+       cancel},
+      {"ping", anyone, at_once, "Show who serves the mount", "ping", {}, ping},
+      {"version", anyone, at_once, "Print the version", "version", {}, version},
+      {"describe", anyone, at_once, "Show the commands of the control socket", "describe", {}, describe},
+      {"umount", owner, at_once, "Take the mount down", "umount /mnt/pcache", {}, umount},
+  };
+  return commands;
+}
+
+const char* to_string(Pace pace) { return pace == Pace::at_once ? "at_once" : pace == Pace::slow ? "slow" : "job"; }
+
+}  // namespace
+
+const std::vector<Command>& all_commands() { return table(); }
+
+const Command* find_command(const std::string& name) {
+  const auto it = std::find_if(table().begin(), table().end(), [&](const Command& c) { return name == c.name; });
+  return it == table().end() ? nullptr : &*it;
+}
+
+Result<json> run_command(const Command& command, const CommandContext& context, const json& given) {
+  const auto args = check_args(command.name, command.args, given);
+  if (!args) return args.status();
+  auto reply = command.run(context, *args);
+  if (reply) reply->emplace("schema", schema_json());
+  return reply;
+}
+
+json describe_commands() {
+  json commands = json::array();
+  for (const Command& command : table()) {
+    json args = json::array();
+    for (const Argument& argument : command.args) {
+      args.push_back({{"name", argument.name},
+                      {"kind", to_string(argument.kind)},
+                      {"required", argument.need == Need::required},
+                      {"help", argument.help},
+                      {"default", argument.fallback}});
+    }
+    commands.push_back({{"name", command.name},
+                        {"help", command.help},
+                        {"changes", command.caller == Caller::owner},
+                        {"pace", to_string(command.pace)},
+                        {"args", std::move(args)}});
+  }
+  return {{"commands", std::move(commands)}};
+}
+
+}  // namespace pcache

@@ -1,0 +1,136 @@
+#include <utility>
+
+#include "control/handlers.h"
+#include "control/jobs.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+// How often a job looks whether it is to go on.
+constexpr std::uint64_t kLookMs = 100;
+
+using Wish = JobRun::Wish;
+using Progress = DeviceManager::Progress;
+
+Result<json> begin(const CommandContext& context, const char* command, const std::string& object, Jobs::Body body) {
+  const auto number = context.jobs.begin(command, object, std::move(body));
+  if (!number) return number.status();
+  return json{{"job", *number}};
+}
+
+// Waits, a little at a time, for what goes on by itself.
+template <typename Await>
+Status wait_for(JobRun& run, const Await& await) {
+  for (;;) {
+    const Result<Progress> progress = await();
+    if (!progress) return progress.status();
+    run.left(progress->left_bytes);
+    if (progress->done) return Status();
+    if (run.wish() != Wish::go_on) return Jobs::cancelled();
+  }
+}
+
+// What a cancelled drain has begun to write is written all the same: writeback never stops halfway.
+Status write_back(DeviceManager& manager, const std::string& name, JobRun& run) {
+  const auto number = manager.begin_drain(name);
+  if (!number) return number.status();
+  return wait_for(run, [&] { return manager.await_drain(name, *number, kLookMs); });
+}
+
+// Waits for a switch of the mode; where that is cancelled, `undo` switches back.
+template <typename Undo>
+Status await_switch(DeviceManager& manager, const std::string& name, JobRun& run, const Undo& undo) {
+  const Status ended = wait_for(run, [&] { return manager.await_switch(name, kLookMs); });
+  if (ended.ok() || run.wish() != Wish::cancel) return ended;
+  const Status undone = undo();
+  return undone.ok() ? ended : undone;
+}
+
+}  // namespace
+
+Result<json> flush(const CommandContext& context, const Args& args) {
+  return begin(
+      context, "flush", args.text("name"),
+      [&manager = context.manager, name = args.text("name")](JobRun& run) { return write_back(manager, name, run); });
+}
+
+Result<json> drain(const CommandContext& context, const Args& args) {
+  return begin(
+      context, "drain", args.text("name"),
+      [&manager = context.manager, name = args.text("name")](JobRun& run) { return write_back(manager, name, run); });
+}
+
+// What is dirty is written back while the device is still in use, so that little is left when it has to refuse writes.
+// Where that fails, remove() says why.
+Result<json> remove(const CommandContext& context, const Args& args) {
+  const bool keep = args.flag("no_flush");
+  const bool discard = args.flag("discard_dirty");
+  if (keep && discard) return Status(Errc::invalid, "dirty data is either kept or thrown away, not both");
+  return begin(context, "remove", args.text("name"),
+               [&manager = context.manager, name = args.text("name"), keep, discard](JobRun& run) {
+                 if (keep || discard) return manager.remove(name, keep ? DirtyData::keep : DirtyData::discard);
+                 const Status drained = write_back(manager, name, run);
+                 if (run.wish() != Wish::go_on) return drained.ok() ? Jobs::cancelled() : drained;
+                 return manager.remove(name, DirtyData::write_back);
+               });
+}
+
+Result<json> detach(const CommandContext& context, const Args& args) {
+  return begin(context, "detach", args.text("name"),
+               [&manager = context.manager, name = args.text("name")](JobRun& run) {
+                 if (Status begun = manager.detach(name); !begun.ok()) return begun;
+                 return await_switch(manager, name, run, [&] { return manager.attach(name); });
+               });
+}
+
+Result<json> attach(const CommandContext& context, const Args& args) {
+  return begin(context, "attach", args.text("name"),
+               [&manager = context.manager, name = args.text("name")](JobRun& run) {
+                 if (Status begun = manager.attach(name); !begun.ok()) return begun;
+                 return await_switch(manager, name, run, [&] { return manager.detach(name); });
+               });
+}
+
+namespace {
+
+// The mode in force, to go back to.
+Settings mode_now(const DeviceManager& manager, const std::string& name) {
+  Settings now;
+  const auto values = manager.settings(name);
+  if (!values) return now;
+  for (const SettingValue& value : *values) {
+    if (value.setting == Setting::mode) now.set(value.setting, value.value);
+  }
+  return now;
+}
+
+}  // namespace
+
+Result<json> set(const CommandContext& context, const Args& args) {
+  return begin(context, "set", args.text("name"),
+               [&manager = context.manager, name = args.text("name"), changes = args.settings()](JobRun& run) {
+                 const Settings before = mode_now(manager, name);
+                 Status stored = manager.set(name, changes);
+                 if (!stored.ok() || !changes.has(Setting::mode)) return stored;
+                 return await_switch(manager, name, run,
+                                     [&] { return before.empty() ? Status() : manager.set(name, before); });
+               });
+}
+
+Result<json> jobs(const CommandContext& context, const Args& args) {
+  if (!args.has("job")) return json{{"jobs", context.jobs.list()}};
+  const auto job = context.jobs.show(args.number("job"));
+  if (!job) return job.status();
+  return json{{"jobs", json::array({*job})}};
+}
+
+Result<json> cancel(const CommandContext& context, const Args& args) {
+  const Status asked = context.jobs.cancel(args.number("job"));
+  if (!asked.ok()) return asked;
+  return json::object();
+}
+
+}  // namespace pcache

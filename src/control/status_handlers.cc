@@ -1,0 +1,60 @@
+#include <unistd.h>
+
+#include "control/command_table.h"
+#include "control/handlers.h"
+#include "control/status_json.h"
+#include "control/version.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+Result<json> ping(const CommandContext& context, const Args&) {
+  return json{{"mount", context.mount_point}, {"pid", getpid()}, {"version", kVersion}};
+}
+
+Result<json> version(const CommandContext&, const Args&) { return json{{"version", kVersion}}; }
+
+Result<json> describe(const CommandContext&, const Args&) { return describe_commands(); }
+
+Result<json> status(const CommandContext& context, const Args& args) {
+  StatusReport report = context.manager.status();
+  if (args.has("name")) {
+    const std::string name = args.text("name");
+    std::erase_if(report.logic_devs, [&](const LogicDevStats& device) { return device.name != name; });
+    if (report.logic_devs.empty())
+      return Status(Errc::not_found, "there is no logical device " + name + "; pcachefs status lists them");
+  }
+  return status_to_json(report, context.mount_point);
+}
+
+namespace {
+
+Result<json> activity(const CommandContext& context, const Args& args, bool reset) {
+  const auto activity = context.manager.activity(args.text("name"), reset);
+  if (!activity) return activity.status();
+  return activity_to_json(*activity);
+}
+
+}  // namespace
+
+Result<json> stats(const CommandContext& context, const Args& args) { return activity(context, args, false); }
+
+Result<json> reset_stats(const CommandContext& context, const Args& args) { return activity(context, args, true); }
+
+Result<json> get(const CommandContext& context, const Args& args) {
+  const std::string key = args.text("key");
+  if (!key.empty() && !find_setting(key)) return unknown_setting(key);
+  const auto values = context.manager.settings(args.text("name"));
+  if (!values) return values.status();
+  json list = json::array();
+  for (const SettingValue& value : *values) {
+    const char* const name = setting_info(value.setting).name;
+    if (!key.empty() && key != name) continue;
+    list.push_back(
+        {{"name", name}, {"value", format_setting(value.setting, value.value)}, {"origin", to_string(value.origin)}});
+  }
+  return json{{"name", args.text("name")}, {"settings", std::move(list)}};
+}
+
+}  // namespace pcache
