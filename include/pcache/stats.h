@@ -54,9 +54,10 @@ struct LogicDevStats {
   std::vector<ByteRange> lost_ranges;  // where, in order; not all of it when there is much (64 blocks a stream)
   std::uint64_t bad_cells = 0;         // places on the cache device that took no data and were left out, since opening
   std::uint64_t bypassed_bytes = 0;    // written to the backing and not kept, because of the mode
-  std::uint64_t epoch = 0;             // the open epoch
-  std::uint64_t clean_epoch = 0;       // the last one that the backing holds completely
-  std::uint64_t throttled_ms = 0;      // that writes waited for space or for their turn, summed over all of them
+  std::uint64_t bypassed_full_bytes = 0;  // the same because space was short (full_policy=bypass)
+  std::uint64_t epoch = 0;                // the open epoch
+  std::uint64_t clean_epoch = 0;          // the last one that the backing holds completely
+  std::uint64_t throttled_ms = 0;         // that writes waited for space or for their turn, summed over all of them
   std::uint64_t oldest_dirty_ms = 0;  // age of the oldest dirty data, since it was written or the cache opened; 0: none
   std::uint64_t clean_in_ms = 0;      // until all dirty data is written back at full speed; 0: none, or not known
 };

@@ -38,6 +38,7 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
     {"checksum_errors", &LogicDevStats::checksum_errors, kCounter},
     {"lost_bytes", &LogicDevStats::lost_bytes, kGauge},
     {"bypassed_bytes", &LogicDevStats::bypassed_bytes, kCounter},
+    {"bypassed_full_bytes", &LogicDevStats::bypassed_full_bytes, kCounter},
     {"bad_cells", &LogicDevStats::bad_cells, kCounter},
     {"epoch", &LogicDevStats::epoch, kGauge},
     {"clean_epoch", &LogicDevStats::clean_epoch, kGauge},

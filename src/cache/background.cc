@@ -67,7 +67,7 @@ CachedDevice::DirtyAge CachedDevice::look_at_epochs(std::uint64_t now) {
 // What of the pass under way is written counts as space that is there again: it soon will, and in smaller steps.
 void CachedDevice::set_write_rate(std::uint64_t left, std::uint64_t mark, std::uint64_t now_ms) {
   const std::uint64_t soon = pass_slots_written_.load(std::memory_order_relaxed) * kBlockSize;
-  const bool throttled = serves_ && full_policy() == FullPolicy::throttle;
+  const bool throttled = serves_ && full_policy() != FullPolicy::error;
   throttle_.set_rate(
       throttled ? Throttle::rate(left + soon, mark, writeback_speed_.bytes_per_second()) : Throttle::kUnlimited,
       now_ms);

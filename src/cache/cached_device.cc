@@ -49,7 +49,9 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
   parked_ = is_parked(device.record);
   holes_.resize(streams_.size());
   voids_.resize(streams_.size());
-  if (serves_) staging_ = std::make_unique<Staging>();
+  if (!serves_) return;
+  staging_ = std::make_unique<Staging>();
+  backing_flush_.emplace(*backing_);
 }
 
 CachedDevice::~CachedDevice() { stop(); }
@@ -409,6 +411,7 @@ LogicDevStats CachedDevice::stats() const {
   s.used_bytes = segments_used() * cache_.cache_dev().geometry().segment_size;
   s.checksum_errors = checksum_errors_;
   s.bypassed_bytes = bypassed_bytes_;
+  s.bypassed_full_bytes = bypassed_full_bytes_;
   s.epoch = epoch_;
   s.clean_epoch = clean_epoch_;
   return s;

@@ -23,6 +23,7 @@
 #include "cache/probation.h"
 #include "cache/sequential_reads.h"
 #include "cache/share.h"
+#include "cache/shared_flush.h"
 #include "cache/speed_meter.h"
 #include "cache/staging.h"
 #include "cache/stream.h"
@@ -303,6 +304,7 @@ class CachedDevice final : public LogicDev {
 
   // direct_path.cc
   void go_direct(std::unique_ptr<WriteOp> op);
+  void describe_direct(WriteOp& op);
   void start_direct(std::unique_ptr<WriteOp> op);
   void start_waiting_direct();
   Progress invalidate(WriteOp& op);
@@ -321,6 +323,13 @@ class CachedDevice final : public LogicDev {
   int await_backing_flush();
   int flush_direct();
   bool void_unflushed();
+
+  // full_bypass.cc
+  bool lacks_space(Progress why);
+  bool go_around(std::unique_ptr<WriteOp>& op);
+  bool may_go_around(const WriteOp& op);
+  bool has_nothing_dirty();
+  void flush_around(std::unique_ptr<WriteOp> op);
 
   // mode_switch.cc
   bool switch_step();
@@ -374,7 +383,7 @@ class CachedDevice final : public LogicDev {
   int write_zeroes(const EpochContent& content);
   Status write_blocks_back(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written);
   void note_progress(WritebackPass& pass, std::uint64_t every_ms);
-  Status flush_written();
+  Status flush_written(const WritebackPass& pass);
   Status backing_failure(int error, const char* what) const;
   Status mark_clean(const EpochContent& content);
   bool mark_lost(SlotId slot, std::uint64_t block);
@@ -416,8 +425,9 @@ class CachedDevice final : public LogicDev {
   const BackingIdentity recorded_backing_;
   mutable std::mutex settings_mutex_;  // one change at a time
   LiveSettings settings_;
-  const bool serves_;                    // has a backing
-  std::unique_ptr<BackingDev> backing_;  // until stop()
+  const bool serves_;                         // has a backing
+  std::unique_ptr<BackingDev> backing_;       // until stop()
+  std::optional<SharedFlush> backing_flush_;  // where there is a backing
   std::vector<std::unique_ptr<Stream>> streams_;
   Probation probation_;
   SequentialReads sequential_reads_;
@@ -488,7 +498,7 @@ class CachedDevice final : public LogicDev {
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
   std::atomic<std::uint64_t> flushes_{0}, discards_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0}, throttled_ms_{0};
-  std::atomic<std::uint64_t> bad_cells_{0}, bypassed_bytes_{0}, refused_mode_{0};
+  std::atomic<std::uint64_t> bad_cells_{0}, bypassed_bytes_{0}, bypassed_full_bytes_{0}, refused_mode_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};
   std::atomic<std::uint64_t> partial_hits_{0}, refused_first_touch_{0}, refused_sequential_{0}, refused_no_space_{0};
   std::atomic<std::uint64_t> checksum_errors_{0};

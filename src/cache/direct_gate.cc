@@ -15,26 +15,31 @@ bool overlap(const WriteOp& a, const WriteOp& b) {
 
 DirectGate::Entry DirectGate::enter(std::unique_ptr<WriteOp>& op) {
   const std::lock_guard lock(mutex_);
-  if (state_ == State::off) return Entry::off;
   if (state_ == State::shut) return Entry::shut;
   entered_.reserve(entered_.size() + waiting_.size() + 1);
-  waiting_.push_back(nullptr);
-  waiting_.back() = std::move(op);
-  if (!may_enter(waiting_.size() - 1)) return Entry::waits;
-  op = std::move(waiting_.back());
-  waiting_.pop_back();
-  entered_.push_back(op.get());
-  op->direct->entered = true;
-  count_.store(entered_.size());
+  // One that is tried again comes before those that waited behind it.
+  const auto place = waiting_.insert(op->waited_at_gate ? waiting_.begin() : waiting_.end(), nullptr);
+  *place = std::move(op);
+  if (state_ == State::held || overlaps(static_cast<std::size_t>(place - waiting_.begin()))) return Entry::waits;
+  op = std::move(*place);
+  waiting_.erase(place);
+  if (state_ == State::off && !op->direct->around) return Entry::off;
+  let_in(*op);
   return Entry::entered;
 }
 
-bool DirectGate::may_enter(std::size_t waiting) const {
+// Whether one on the same blocks has entered, or waits for longer.
+bool DirectGate::overlaps(std::size_t waiting) const {
   const WriteOp& op = *waiting_[waiting];
-  return state_ == State::on &&
-         std::none_of(entered_.begin(), entered_.end(), [&](const WriteOp* other) { return overlap(*other, op); }) &&
-         std::none_of(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(waiting),
-                      [&](const auto& other) { return overlap(*other, op); });
+  return std::any_of(entered_.begin(), entered_.end(), [&](const WriteOp* other) { return overlap(*other, op); }) ||
+         std::any_of(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(waiting),
+                     [&](const auto& other) { return overlap(*other, op); });
+}
+
+void DirectGate::let_in(WriteOp& op) {
+  entered_.push_back(&op);
+  op.direct->entered = true;
+  count_.store(entered_.size());
 }
 
 void DirectGate::leave(const WriteOp& op) {
@@ -46,13 +51,13 @@ void DirectGate::leave(const WriteOp& op) {
 
 std::unique_ptr<WriteOp> DirectGate::next() {
   const std::lock_guard lock(mutex_);
+  if (state_ != State::on && state_ != State::off) return nullptr;
   for (std::size_t i = 0; i < waiting_.size(); ++i) {
-    if (!may_enter(i)) continue;
+    if (overlaps(i)) continue;
     std::unique_ptr<WriteOp> op = std::move(waiting_[i]);
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
-    entered_.push_back(op.get());
-    op->direct->entered = true;
-    count_.store(entered_.size());
+    op->waited_at_gate = true;
+    if (state_ == State::on) let_in(*op);
     return op;
   }
   return nullptr;
@@ -77,11 +82,10 @@ void DirectGate::await_empty() {
   emptied_.wait(lock, [this] { return entered_.empty(); });
 }
 
-bool DirectGate::is_busy(std::uint64_t block) const {
-  if (count_.load() == 0) return false;
+bool DirectGate::is_entered(std::uint64_t begin, std::uint64_t end) const {
   const std::lock_guard lock(mutex_);
-  return std::any_of(entered_.begin(), entered_.end(), [block](const WriteOp* op) {
-    return op->direct->first_block <= block && block < op->direct->end_block;
+  return std::any_of(entered_.begin(), entered_.end(), [begin, end](const WriteOp* op) {
+    return op->direct->first_block < end && begin < op->direct->end_block;
   });
 }
 

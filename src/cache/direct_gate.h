@@ -1,5 +1,5 @@
-// Operations that go to the backing directly: no two of them are on the same blocks at a time, and none begins while
-// another mode is being switched to.
+// Operations that go to the backing directly: no two of them are on the same blocks at a time, none begins while
+// another mode is being switched to, and what is for the log waits for those on its blocks.
 #pragma once
 
 #include <atomic>
@@ -18,23 +18,24 @@ namespace pcache {
 class DirectGate {
  public:
   enum class State {
-    off,   // operations go to the log
+    off,   // operations go to the log, but for some that go around it
     held,  // all wait
     on,
     shut,  // for good
   };
   enum class Entry {
-    off,      // not taken: the operation belongs in the log
+    off,      // not taken: it belongs in the log
     waits,    // taken; next() or take_waiting() gives it back
     entered,  // not taken: it may go on, and leaves when it is finished
     shut,     // not taken: it fails
   };
 
-  // `op` has said which blocks it is for. Those that wait are let in in their order, as far as they overlap. Throws
-  // std::bad_alloc; `op` is as before then.
+  // `op` has said which blocks it is for, and whether it goes around the log, which only counts while the gate is off.
+  // Those that wait are let in in their order, as far as they overlap. Throws std::bad_alloc; `op` is as before then.
   Entry enter(std::unique_ptr<WriteOp>& op);
   void leave(const WriteOp& op);
-  // One that waited and has entered now; null: none may.
+  // One that waited and need not any longer: it has entered, or, while the gate is off, is to be tried again. Null: all
+  // have to.
   std::unique_ptr<WriteOp> next();
   // One that waits, whatever it waits for; null: none does.
   std::unique_ptr<WriteOp> take_waiting();
@@ -44,10 +45,14 @@ class DirectGate {
   void await_empty();
   // Whether an operation on `block` has entered and not left. Whoever asks under its stream's lock, and hears no, comes
   // before the operation takes that lock.
-  bool is_busy(std::uint64_t block) const;
+  bool is_busy(std::uint64_t block) const { return is_busy(block, block + 1); }
+  // The same for any of blocks [begin, end).
+  bool is_busy(std::uint64_t begin, std::uint64_t end) const { return count_.load() != 0 && is_entered(begin, end); }
 
  private:
-  bool may_enter(std::size_t waiting) const;
+  bool is_entered(std::uint64_t begin, std::uint64_t end) const;
+  bool overlaps(std::size_t waiting) const;
+  void let_in(WriteOp& op);
 
   mutable std::mutex mutex_;
   std::condition_variable emptied_;

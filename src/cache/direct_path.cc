@@ -29,9 +29,7 @@ void CachedDevice::go_direct(std::unique_ptr<WriteOp> op) {
   DirectGate::Entry entry = DirectGate::Entry::shut;
   try {
     if (!op->direct) op->direct = std::make_unique<WriteOp::Direct>();
-    op->direct->device = this;
-    op->direct->first_block = op->offset / kBlockSize;
-    op->direct->end_block = div_ceil(op->end, kBlockSize);
+    describe_direct(*op);
     entry = gate_.enter(op);
   } catch (const std::bad_alloc&) {
     // It was not taken, and fails.
@@ -49,8 +47,15 @@ void CachedDevice::go_direct(std::unique_ptr<WriteOp> op) {
   }
 }
 
+void CachedDevice::describe_direct(WriteOp& op) {
+  op.direct->device = this;
+  op.direct->first_block = op.offset / kBlockSize;
+  op.direct->end_block = div_ceil(op.end, kBlockSize);
+}
+
 // Continues one that has entered, also after it waited for space.
 void CachedDevice::start_direct(std::unique_ptr<WriteOp> op) {
+  op->direct->around = false;  // there is no log to go around any more
   const bool refused = stopped_ || failed_ || refusing_writes_;
   switch (const Progress progress = refused ? Progress::failed : invalidate(*op)) {
     case Progress::done:
@@ -124,7 +129,7 @@ void CachedDevice::note_gone(Stream& stream, std::uint64_t lsn, const LogEntry& 
 void CachedDevice::issue_direct(std::unique_ptr<WriteOp> op) try {
   WriteOp::Direct& direct = *op->direct;
   const std::uint64_t left = op->end - op->offset;
-  if (left == 0) return finish(std::move(op), 0);
+  if (left == 0) return direct.around ? flush_around(std::move(op)) : finish(std::move(op), 0);
   const std::uint64_t skip = op->offset % kSectorSize;
   if (skip != 0 || left < kSectorSize) {
     direct.length = std::min(left, kSectorSize - skip);
@@ -194,7 +199,9 @@ void CachedDevice::wrote_direct(std::unique_ptr<WriteOp> op, int error) {
   const std::uint64_t length = op->direct->length;
   if (error != 0) return finish(std::move(op), EIO);
   if (!op->discard) {
-    bypassed_bytes_.fetch_add(mode() == Mode::writethrough ? 0 : length, std::memory_order_relaxed);
+    if (mode() != Mode::writethrough) {
+      (op->direct->around ? bypassed_full_bytes_ : bypassed_bytes_).fetch_add(length, std::memory_order_relaxed);
+    }
     Stream& stream = stream_of(op->offset / kBlockSize);
     {
       const std::lock_guard lock(stream.lock);
@@ -255,9 +262,10 @@ bool CachedDevice::void_unflushed() {
 }
 
 int CachedDevice::await_backing_flush() {
-  IoGroup flush;
-  backing_->flush(flush.start());
-  return flush.wait();
+  IoGroup group;
+  SharedFlush::Waiter flush{group.start()};
+  backing_flush_->add(flush);
+  return group.wait();
 }
 
 int CachedDevice::flush_direct() {
@@ -273,23 +281,25 @@ void CachedDevice::flush_backing(Completion done) {
   struct Flush {
     CachedDevice& device;
     Completion done;
+    SharedFlush::Waiter waiter;
   };
-  auto* const flush = new (std::nothrow) Flush{*this, done};
+  auto* const flush = new (std::nothrow) Flush{*this, done, {}};
   if (flush == nullptr) return done(EIO);
   if (!count_in()) {
     delete flush;
     return done(EIO);
   }
-  backing_->flush({[](void* context, int error) {
-                     const std::unique_ptr<Flush> f(static_cast<Flush*>(context));
-                     const Completion completion = f->done;
-                     CachedDevice& device = f->device;
-                     if (error != 0) device.void_unflushed();
-                     const bool failed = device.take_flush_error() || error != 0;
-                     device.count_out();
-                     completion(failed ? EIO : 0);
-                   },
-                   flush});
+  flush->waiter.done = {[](void* context, int error) {
+                          const std::unique_ptr<Flush> f(static_cast<Flush*>(context));
+                          const Completion completion = f->done;
+                          CachedDevice& device = f->device;
+                          if (error != 0) device.void_unflushed();
+                          const bool failed = device.take_flush_error() || error != 0;
+                          device.count_out();
+                          completion(failed ? EIO : 0);
+                        },
+                        flush};
+  backing_flush_->add(flush->waiter);
 }
 
 }  // namespace pcache

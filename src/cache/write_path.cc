@@ -78,7 +78,14 @@ void CachedDevice::finish(std::unique_ptr<WriteOp> op, int error) {
 
 // Lets those go on that waited for another one on the same blocks.
 void CachedDevice::start_waiting_direct() {
-  while (std::unique_ptr<WriteOp> next = gate_.next()) start_direct(std::move(next));
+  while (std::unique_ptr<WriteOp> next = gate_.next()) {
+    if (next->direct->entered) {
+      start_direct(std::move(next));
+    } else {
+      next->direct.reset();
+      resume(std::move(next));
+    }
+  }
 }
 
 void CachedDevice::forget_part(const WriteOp& op) {
@@ -90,6 +97,7 @@ void CachedDevice::forget_part(const WriteOp& op) {
 
 void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
   if (why == Progress::elsewhere) return go_direct(std::move(op));
+  if (full_policy() == FullPolicy::bypass && lacks_space(why) && go_around(op)) return;
   if (why == Progress::no_space || why == Progress::no_share) {
     space_waits_.fetch_add(1, std::memory_order_relaxed);
     op->waiting_since_ns = OpTimer::now();
@@ -256,6 +264,9 @@ CachedDevice::Progress CachedDevice::reserve(Stream& stream, WriteOp& op) {
   // Asked under the lock: whoever sets these and then takes it knows that nothing is appended any more.
   if (stopped_ || refusing_writes_) return Progress::failed;
   if (!appends_.load(std::memory_order_relaxed)) return Progress::elsewhere;
+  if (gate_.is_busy(op.offset / kBlockSize, div_ceil(op.end, kBlockSize))) [[unlikely]] {
+    return Progress::elsewhere;
+  }
   return make_room(stream, op);
 }
 

@@ -107,6 +107,7 @@ CachedDevice::WriteBack CachedDevice::write_back(std::uint64_t bytes) try {
     }
     auto pass = std::make_unique<WritebackPass>();
     pass->noted_ms = cache_.now_ms();
+    pass->failed_flushes = backing_flush_->failures();
     pass->content = collect(last);
     pass_ = std::move(pass);
     PCACHE_PAUSE_POINT("writeback.collected");
@@ -117,7 +118,7 @@ CachedDevice::WriteBack CachedDevice::write_back(std::uint64_t bytes) try {
   Status status = write_part(pass, bytes, done.bytes);
   if (status.ok()) cache_.progressed(cache_.now_ms());
   if (status.ok() && !pass.written()) return done;
-  if (status.ok()) status = flush_written();
+  if (status.ok()) status = flush_written(pass);
   if (status.ok()) status = mark_clean(pass.content);
   if (status.ok()) note_progress(pass, 0);
   const std::uint64_t last = pass.content.epoch;
@@ -205,16 +206,17 @@ void CachedDevice::note_progress(WritebackPass& pass, std::uint64_t every_ms) {
   pass.noted_ms = now;
 }
 
-Status CachedDevice::flush_written() {
+// Whoever's flush failed since the pass began: what was lost may be of the pass.
+Status CachedDevice::flush_written(const WritebackPass& pass) {
   PCACHE_PAUSE_POINT("writeback.written");
   const std::uint64_t began = OpTimer::now();
   const int error = await_backing_flush();
   timer_.add(OpTimer::Phase::backing_flush, OpTimer::now() - began);
-  if (error == 0) return Status();
+  if (backing_flush_->failures() == pass.failed_flushes) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
   flush_error_ = true;
   if (is_direct(mode())) void_unflushed();
-  return backing_failure(error, "flush");
+  return backing_failure(error != 0 ? error : EIO, "flush");
 }
 
 Status CachedDevice::backing_failure(int error, const char* what) const {

@@ -32,9 +32,10 @@ struct EpochContent {
 struct WritebackPass {
   EpochContent content;
   bool zeroed = false;
-  std::size_t next = 0;        // of content.blocks
-  bool at_full_speed = true;   // so far: tells how fast the backing is
-  std::uint64_t noted_ms = 0;  // up to when its speed was noted, and up to which of its slots
+  std::size_t next = 0;              // of content.blocks
+  bool at_full_speed = true;         // so far: tells how fast the backing is
+  std::uint64_t failed_flushes = 0;  // of the backing, when it began
+  std::uint64_t noted_ms = 0;        // up to when its speed was noted, and up to which of its slots
   std::uint64_t noted_slots = 0;
 
   bool written() const { return zeroed && next == content.blocks.size(); }

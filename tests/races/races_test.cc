@@ -411,6 +411,98 @@ TEST_F(Races, WhileTheLogIsLeftAWriteIsAcknowledgedWhenTheBackingHasIt) {
   EXPECT_EQ(backing_blocks(rig, 1, 2), data);
 }
 
+// --- Writes around a log that is full
+
+class RacesAroundALog : public Races {
+ protected:
+  static constexpr std::uint64_t kBlock = 1800;
+
+  RacesAroundALog() : rig_(shape()) {
+    fill_backing(rig_, 1);
+    for (std::uint64_t block = 0; block < room_for_blocks(rig_); ++block) {
+      EXPECT_EQ(write_blocks(rig_, block, 1, 2), 0);
+    }
+    EXPECT_TRUE(rig_.commit().ok());
+  }
+  void make_room() {
+    ASSERT_TRUE(rig_.device().writeback_step());
+    while (rig_.cache().reclaim_step()) {
+    }
+  }
+
+  EngineRig rig_;
+  const Bytes first_ = blocks_of(kBlock, 1, 3);
+  const Bytes second_ = blocks_of(kBlock, 1, 4);
+  Outcome around_;
+  Outcome logged_;
+
+ private:
+  static RigShape shape() {
+    RigShape shape;
+    shape.device_bytes = 8 << 20;
+    shape.settings.set(Setting::full_policy, static_cast<std::uint64_t>(FullPolicy::bypass));
+    shape.settings.set(Setting::writeback_order, static_cast<std::uint64_t>(WritebackOrder::none));
+    return shape;
+  }
+};
+
+TEST_F(RacesAroundALog, AWriteThatWasLoggedSinceTheLookSendsItToTheLogToo) {
+  pauses_.stop_at("around.allowed");
+  TestThread writer([&] { rig_.device().write(kBlock * kBlockSize, first_, around_.completion()); });
+  ASSERT_TRUE(pauses_.await({"around.allowed"}));
+  make_room();
+  rig_.device().write(kBlock * kBlockSize, second_, logged_.completion());
+  ASSERT_TRUE(logged_.done);
+  pauses_.go("around.allowed");
+  writer.join();
+  while (rig_.cache().reclaim_step()) {
+  }
+  ASSERT_TRUE(around_.done);
+  EXPECT_EQ(rig_.device().stats().bypassed_full_bytes, 0U);
+  EXPECT_EQ(read_blocks(rig_, kBlock, 1), first_);
+  EXPECT_EQ(rig_.drain(), 0);
+  EXPECT_EQ(backing_blocks(rig_, kBlock, 1), first_);
+}
+
+class RacesAroundALogAtEachPoint : public RacesAroundALog, public testing::WithParamInterface<const char*> {};
+
+TEST_P(RacesAroundALogAtEachPoint, WhatComesOnceItIsOnItsWayWaits) {
+  pauses_.stop_at(GetParam());
+  TestThread writer([&] { rig_.device().write(kBlock * kBlockSize, first_, around_.completion()); });
+  ASSERT_TRUE(pauses_.await({GetParam()}));
+  make_room();
+  rig_.device().write(kBlock * kBlockSize, second_, logged_.completion());
+  EXPECT_FALSE(logged_.done) << "the backing gets the older one after that";
+  EXPECT_EQ(write_blocks(rig_, kBlock + 1, 1, 4), 0) << "others go on";
+  pauses_.go(GetParam());
+  writer.join();
+  ASSERT_TRUE(around_.done && logged_.done);
+  EXPECT_EQ(rig_.device().stats().bypassed_full_bytes, kBlockSize);
+  EXPECT_EQ(read_blocks(rig_, kBlock, 1), second_);
+  EXPECT_EQ(rig_.drain(), 0);
+  EXPECT_EQ(backing_blocks(rig_, kBlock, 1), second_);
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, RacesAroundALogAtEachPoint,
+                         testing::Values("around.entered", "direct.written", "around.written"));
+
+TEST_F(RacesAroundALog, ASwitchOfTheModeWaitsForIt) {
+  pauses_.stop_at("around.written");
+  TestThread writer([&] { rig_.device().write(kBlock * kBlockSize, first_, around_.completion()); });
+  ASSERT_TRUE(pauses_.await({"around.written"}));
+  TestThread switcher([&] { (void)rig_.device().begin_switch({Mode::writearound, false}); });
+  ASSERT_TRUE(pauses_.await({"gate.awaited", "switch.held"}));
+  EXPECT_FALSE(pauses_.reached("switch.held"));
+  pauses_.go("around.written");
+  writer.join();
+  switcher.join();
+  EXPECT_EQ(around_.error, 0);
+  EXPECT_EQ(rig_.device().mode(), Mode::writearound);
+  EXPECT_EQ(read_blocks(rig_, kBlock, 1), first_);
+}
+
+// --- Ends
+
 TEST_F(Races, AnyOperationAtAnyOfItsPointsIsAnsweredWhenTheDeviceStops) {
   const Bytes data = blocks_of(1, 1, 2);
   const Bytes few = part(data, 100, 1000);

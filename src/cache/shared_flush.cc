@@ -1,0 +1,43 @@
+#include "cache/shared_flush.h"
+
+#include <utility>
+
+namespace pcache {
+
+void SharedFlush::add(Waiter& waiter) {
+  {
+    const std::lock_guard lock(mutex_);
+    waiter.next = nullptr;
+    (waiting_.last == nullptr ? waiting_.first : waiting_.last->next) = &waiter;
+    waiting_.last = &waiter;
+    if (busy_) return;
+    busy_ = true;
+    under_way_ = std::exchange(waiting_, {});
+  }
+  begin();
+}
+
+void SharedFlush::begin() {
+  backing_.flush({[](void* context, int error) { static_cast<SharedFlush*>(context)->finish(error); }, this});
+}
+
+// The next flush begins before those of this one are told: with the last of them this object may be gone.
+void SharedFlush::finish(int error) {
+  if (error != 0) failures_.fetch_add(1, std::memory_order_release);
+  Waiter* done = nullptr;
+  bool more = false;
+  {
+    const std::lock_guard lock(mutex_);
+    done = under_way_.first;
+    under_way_ = std::exchange(waiting_, {});
+    more = busy_ = under_way_.first != nullptr;
+  }
+  if (more) begin();
+  while (done != nullptr) {
+    const Waiter waiter = *done;
+    done = waiter.next;
+    waiter.done(error);
+  }
+}
+
+}  // namespace pcache

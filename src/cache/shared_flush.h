@@ -1,0 +1,48 @@
+// Flushes of a backing device, one at a time: whoever comes while one is under way shares the next.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "pcache/backing_dev.h"
+#include "pcache/completion.h"
+
+namespace pcache {
+
+// One at a time also because an operating system tells of a failure once: to the flush that comes first, though what is
+// gone may be somebody else's. Thread-safe. Takes no memory. All who wait are answered before it is destroyed.
+class SharedFlush {
+ public:
+  // Its user's, and untouched until `done` was called.
+  struct Waiter {
+    Completion done;
+    Waiter* next = nullptr;
+  };
+
+  explicit SharedFlush(BackingDev& backing) : backing_(backing) {}
+
+  // `waiter` is done when all that the backing took before this call is durable, with 0, or with the flush's error.
+  void add(Waiter& waiter);
+
+  // How many have failed. Whoever sees it change between a write and the end of the flush after it has perhaps lost
+  // that write.
+  std::uint64_t failures() const { return failures_.load(std::memory_order_acquire); }
+
+ private:
+  struct Queue {
+    Waiter* first = nullptr;
+    Waiter* last = nullptr;
+  };
+  void begin();
+  void finish(int error);
+
+  BackingDev& backing_;
+  std::mutex mutex_;
+  bool busy_ = false;
+  Queue waiting_;    // for the next flush
+  Queue under_way_;  // for this one
+  std::atomic<std::uint64_t> failures_{0};
+};
+
+}  // namespace pcache
