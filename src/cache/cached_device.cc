@@ -51,7 +51,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
   voids_.resize(streams_.size());
   if (!serves_) return;
   staging_ = std::make_unique<Staging>();
-  backing_flush_.emplace(*backing_);
+  backing_flush_.emplace(*backing_, timer_);
 }
 
 CachedDevice::~CachedDevice() { stop(); }

@@ -136,10 +136,12 @@ void CachedDevice::issue_direct(std::unique_ptr<WriteOp> op) try {
     direct.bounce = AlignedBuffer(kSectorSize, kSectorSize);
     const std::span<std::byte> sector = direct.bounce.span();
     const std::uint64_t offset = op->offset - skip;
+    direct.began_ns = OpTimer::now();
     backing_->read(offset, sector,
                    {[](void* context, int error) {
                       std::unique_ptr<WriteOp> read(static_cast<WriteOp*>(context));
                       CachedDevice& device = *read->direct->device;
+                      device.timer_.add(OpTimer::Phase::backing_read, OpTimer::now() - read->direct->began_ns);
                       if (error != 0) return device.finish(std::move(read), EIO);
                       device.write_sector(std::move(read));
                     },
@@ -185,6 +187,7 @@ void CachedDevice::write_direct(std::unique_ptr<WriteOp> op, const std::byte* fr
 }
 
 Completion CachedDevice::direct_completion(std::unique_ptr<WriteOp> op) {
+  op->direct->began_ns = OpTimer::now();
   return {[](void* context, int error) {
             std::unique_ptr<WriteOp> written(static_cast<WriteOp*>(context));
             CachedDevice& device = *written->direct->device;
@@ -196,6 +199,7 @@ Completion CachedDevice::direct_completion(std::unique_ptr<WriteOp> op) {
 // A piece is on the backing, though perhaps not durably; or it failed, and then nothing is known of it.
 void CachedDevice::wrote_direct(std::unique_ptr<WriteOp> op, int error) {
   PCACHE_PAUSE_POINT("direct.written");
+  timer_.add(OpTimer::Phase::backing_write, OpTimer::now() - op->direct->began_ns);
   const std::uint64_t length = op->direct->length;
   if (error != 0) return finish(std::move(op), EIO);
   if (!op->discard) {

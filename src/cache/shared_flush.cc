@@ -18,11 +18,13 @@ void SharedFlush::add(Waiter& waiter) {
 }
 
 void SharedFlush::begin() {
+  began_ns_ = OpTimer::now();
   backing_.flush({[](void* context, int error) { static_cast<SharedFlush*>(context)->finish(error); }, this});
 }
 
 // The next flush begins before those of this one are told: with the last of them this object may be gone.
 void SharedFlush::finish(int error) {
+  timer_.add(OpTimer::Phase::backing_flush, OpTimer::now() - began_ns_);
   if (error != 0) failures_.fetch_add(1, std::memory_order_release);
   Waiter* done = nullptr;
   bool more = false;

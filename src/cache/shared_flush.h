@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "cache/op_timer.h"
 #include "pcache/backing_dev.h"
 #include "pcache/completion.h"
 
@@ -20,7 +21,8 @@ class SharedFlush {
     Waiter* next = nullptr;
   };
 
-  explicit SharedFlush(BackingDev& backing) : backing_(backing) {}
+  // `timer` learns how long each takes. Both outlive it.
+  SharedFlush(BackingDev& backing, OpTimer& timer) : backing_(backing), timer_(timer) {}
 
   // `waiter` is done when all that the backing took before this call is durable, with 0, or with the flush's error.
   void add(Waiter& waiter);
@@ -38,6 +40,8 @@ class SharedFlush {
   void finish(int error);
 
   BackingDev& backing_;
+  OpTimer& timer_;
+  std::uint64_t began_ns_ = 0;
   std::mutex mutex_;
   bool busy_ = false;
   Queue waiting_;    // for the next flush

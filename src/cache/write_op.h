@@ -43,6 +43,7 @@ struct WriteOp {
     std::uint64_t end_block = 0;
     std::uint32_t next_stream = 0;     // those before have nothing of it any more
     std::uint64_t length = 0;          // of the piece that is under way
+    std::uint64_t began_ns = 0;        // when the backing was given that
     AlignedBuffer bounce{0};           // a sector with a part of it changed, or data that is not aligned
     bool entered = false;              // the gate
     bool around = false;               // a log that other writes go to, since that is full (go_around())

@@ -209,9 +209,7 @@ void CachedDevice::note_progress(WritebackPass& pass, std::uint64_t every_ms) {
 // Whoever's flush failed since the pass began: what was lost may be of the pass.
 Status CachedDevice::flush_written(const WritebackPass& pass) {
   PCACHE_PAUSE_POINT("writeback.written");
-  const std::uint64_t began = OpTimer::now();
   const int error = await_backing_flush();
-  timer_.add(OpTimer::Phase::backing_flush, OpTimer::now() - began);
   if (backing_flush_->failures() == pass.failed_flushes) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
   flush_error_ = true;

@@ -45,6 +45,20 @@ TEST(Activity, WhatTheBackingTakesIsAlwaysMeasured) {
   EXPECT_EQ(latency(activity, "backing_flush").count, 1U);
 }
 
+TEST(Activity, WhatGoesToTheBackingDirectlyIsMeasuredThereToo) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  ASSERT_TRUE(rig.device().begin_switch({Mode::writearound, false}).ok());
+  const LogicDevActivity before = rig.device().activity();
+  ASSERT_EQ(rig.write(10 * kBlockSize + 100, filled(kBlockSize, 7)), 0);  // part of a sector, whole ones, and a part
+  ASSERT_EQ(rig.flush(), 0);
+  const LogicDevActivity after = rig.device().activity();
+  const auto more = [&](const char* phase) { return latency(after, phase).count - latency(before, phase).count; };
+  EXPECT_EQ(more("backing_read"), 2U);
+  EXPECT_EQ(more("backing_write"), 3U);
+  EXPECT_EQ(more("backing_flush"), 1U);
+}
+
 // The end of a measured operation comes from another place than its beginning.
 TEST(Activity, AMissIsMeasuredUntilItsEnd) {
   EngineRig rig{RigShape()};
