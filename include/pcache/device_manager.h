@@ -60,9 +60,14 @@ class DeviceManager {
   // Waits for it for `timeout_ms` at most, not 0. Errors: as flush().
   virtual Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t timeout_ms) = 0;
 
-  // Begin to switch to passthrough, giving back what the logical device has in the cache device, and from there to the
-  // mode that it was in; both go on by themselves. Errors: not_found, failed, integrity (data is lost).
+  // Begins to switch to passthrough, giving back what the logical device has in the cache device, which goes on by
+  // itself. Errors: not_found, failed, integrity (data is lost).
   virtual Status detach(const std::string& name) = 0;
+  // Makes a logical device work as before it was detached, or before its backing went away: takes the backing up again
+  // if it was missing or went away and is back, and begins to switch to the mode of before detach(). Nothing is to do
+  // for one that is neither. A backing that was missing is also looked for every few seconds; where it went away in
+  // use, operations under way get EIO. Errors: not_found, integrity (the device is failed), failed (the backing is
+  // still not there, or is another one; the device was removed and kept).
   virtual Status attach(const std::string& name) = 0;
   // Waits for detach(), attach() or another mode given to set() for `timeout_ms` at most. Errors: not_found, failed
   // (the mode stays as it was).

@@ -49,6 +49,9 @@ class PmemSpace {
   // millisecond for some MiB.
   virtual void prefault(std::size_t offset, std::size_t length) = 0;
 
+  // Whether the medium is still all there. Errors: failed (a file that became shorter).
+  virtual Status health() const { return Status(); }
+
   // Copies out of the medium. Returns false when the medium failed; the destination is then undefined.
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
 };

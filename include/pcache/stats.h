@@ -81,6 +81,8 @@ struct CacheDevStats {
   std::uint64_t segments_clean = 0;     // in use, and free as soon as somebody needs them
   std::uint64_t segments_dirty = 0;     // in use, and to be written back or filled up first
   std::uint64_t segments_reserved = 0;  // kept from writes, for records that must not fail
+  std::string state;                    // "running"; "failed" (it is gone, and its logical devices are failed)
+  std::string detail;                   // why
 };
 
 // How long one kind of operation, or one phase of operations, took. Durations in nanoseconds.

@@ -70,6 +70,7 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       mark_(std::max(2U, pool_.total() / kMarkShare)),
       reclaim_("reclaim",
                [this] {
+                 check_medium();
                  const bool awaited = !waiting_.empty() || !awaiting_share_.empty();
                  return std::chrono::milliseconds(reclaim_step() ? 0 : awaited ? 10 : 1000);
                }),
@@ -181,10 +182,15 @@ Status Cache::remove(const std::shared_ptr<CachedDevice>& device) {
   const std::lock_guard reclaim(reclaim_mutex_);
   if (Status status = cache_dev_->remove_device(device->place()); !status.ok()) return status;
   Status status = device->release_segments();
-  const std::lock_guard lock(devices_mutex_);
-  std::erase(devices_, device);
-  reserve_.fetch_sub(device->stream_count(), std::memory_order_relaxed);
+  drop(device);
   return status;
+}
+
+// Nothing to do for one that was taken out before.
+void Cache::drop(const std::shared_ptr<CachedDevice>& device) {
+  const std::lock_guard lock(devices_mutex_);
+  if (std::erase(devices_, device) == 0) return;
+  reserve_.fetch_sub(device->stream_count(), std::memory_order_relaxed);
 }
 
 Status Cache::park(const std::shared_ptr<CachedDevice>& device) {
@@ -211,11 +217,55 @@ Result<std::shared_ptr<CachedDevice>> Cache::unpark(const std::shared_ptr<Cached
   {
     const std::lock_guard reclaim(reclaim_mutex_);
     parked->forget_slots();
-    const std::lock_guard lock(devices_mutex_);
-    std::erase(devices_, parked);
-    reserve_.fetch_sub(parked->stream_count(), std::memory_order_relaxed);
+    drop(parked);
   }
   return attach(device, std::move(backing));
+}
+
+Status Cache::take_out(const std::shared_ptr<CachedDevice>& device) {
+  device->stop();
+  const std::lock_guard reclaim(reclaim_mutex_);  // it appends too
+  if (!device->failed()) {
+    Status status;
+    {
+      const std::lock_guard lock(commit_mutex_);
+      status = persist_all();
+    }
+    if (status.ok()) status = device->mark_closed();
+    if (!status.ok()) {
+      device->fail(status.message());
+      return status;
+    }
+  }
+  device->forget_slots();
+  drop(device);
+  return Status();
+}
+
+Status Cache::persist_all() {
+  if (commit_error_.ok()) commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
+  return commit_error_;
+}
+
+void Cache::check_medium() {
+  const std::lock_guard check(check_mutex_);
+  {
+    const std::lock_guard lock(lost_mutex_);
+    if (!lost_.ok()) return;
+  }
+  Status health = cache_dev_->space().health();
+  if (health.ok() && !cache_dev_->any_superblock_readable()) {
+    health = Status(Errc::failed, cache_dev_->space().path() + ": the cache device cannot be read any more");
+  }
+  if (health.ok()) return;
+  {
+    const std::lock_guard lock(lost_mutex_);
+    lost_ = health;
+  }
+  for (const auto& device : devices()) {
+    device->fail(health.message());
+    fail_waiting(device.get());
+  }
 }
 
 void Cache::start() {
@@ -359,8 +409,7 @@ Status Cache::commit(const std::vector<CachedDevice*>& devices) try {
     // All of the epochs is stored before the msync: who entered one holds a stream's lock until then.
     for (CachedDevice* device : devices) device->await_appends();
     PCACHE_PAUSE_POINT("commit.appended");
-    commit_error_ = cache_dev_->space().persist(0, cache_dev_->space().size());
-    if (!commit_error_.ok()) return commit_error_;
+    if (Status status = persist_all(); !status.ok()) return status;
   }
   for (std::size_t i = 0; i < devices.size(); ++i) devices[i]->set_durable_epoch(closed[i]);
   return Status();
@@ -432,6 +481,11 @@ CacheDevStats Cache::stats() const {
   s.segments_reserved = reserve();
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
+  {
+    const std::lock_guard lock(lost_mutex_);
+    s.state = lost_.ok() ? "running" : "failed";
+    s.detail = lost_.message();
+  }
   s.damaged_records = cache_dev_->damaged_device_records() + orphaned_segments_;
   Repairs repairs = cache_dev_->repairs();
   repairs += pool_.repairs();

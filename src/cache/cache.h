@@ -55,6 +55,15 @@ class Cache {
   Result<std::shared_ptr<CachedDevice>> unpark(const std::shared_ptr<CachedDevice>& parked,
                                                std::unique_ptr<BackingDev> backing);
 
+  // Takes a device out, as if the cache device was closed and did not hold it any more, to be attached anew: its
+  // operations end, what it holds stays, durable. Persist order: the whole mapping, then that the device is closed.
+  // Errors: failed (the medium; the device is failed then).
+  Status take_out(const std::shared_ptr<CachedDevice>& device);
+
+  // Looks whether the medium is still there. If it is gone, all devices are failed from then on: what they hold cannot
+  // be read, and the backing may be behind. Runs by itself every second.
+  void check_medium();
+
   // Starts background work for the devices attached so far and later.
   void start();
 
@@ -143,6 +152,8 @@ class Cache {
   Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, Clock clock);
   std::uint32_t streams_for_new_device() const;
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
+  void drop(const std::shared_ptr<CachedDevice>& device);
+  Status persist_all();  // under commit_mutex_
   bool wake_writers();
   bool reclaim_from(const std::vector<std::shared_ptr<CachedDevice>>& devices, std::uint32_t segments);
   bool reclaim_for_all(const std::vector<std::shared_ptr<CachedDevice>>& devices);
@@ -185,6 +196,10 @@ class Cache {
   WaitingWrites waiting_;         // for space
   WaitingWrites awaiting_share_;  // for their device to have less than its share_max
   WaitingWrites throttled_;       // for their turn
+
+  std::mutex check_mutex_;
+  mutable std::mutex lost_mutex_;
+  Status lost_;  // why the medium is gone
 
   std::mutex commit_mutex_;
   Status commit_error_;

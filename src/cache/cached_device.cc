@@ -85,6 +85,7 @@ void CachedDevice::stop() {
       return false;
     });
   }
+  await_appends();  // a write that waits for nothing is not counted
   // Here and not by whoever drops the last reference: that may be a completion on the backing's own thread.
   const std::lock_guard step(writeback_mutex_);
   pass_.reset();
@@ -165,6 +166,27 @@ Status CachedDevice::configure(const Settings& changes) {
 std::vector<SettingValue> CachedDevice::settings() const {
   const std::lock_guard lock(settings_mutex_);
   return settings_.list();
+}
+
+void CachedDevice::fail(const std::string& why) {
+  {
+    const std::lock_guard lock(progress_mutex_);
+    if (detail_.empty()) detail_ = why;
+    failed_ = true;
+    progress_.notify_all();
+  }
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    count_clean_segments(*stream);
+  }
+}
+
+bool CachedDevice::backing_gone() {
+  if (!serves_ || !count_in()) return true;
+  const bool gone = !backing_->refresh_size().ok();
+  if (!gone) backing_bytes_ = backing_->size_bytes();
+  count_out();
+  return gone;
 }
 
 void CachedDevice::refuse_writes(bool refuse) {
@@ -262,7 +284,9 @@ int CachedDevice::await_drain(std::uint64_t target, std::uint64_t timeout_ms) {
   }
   std::unique_lock lock(progress_mutex_);
   const std::uint64_t failures = failures_;
-  const auto finished = [&] { return clean_epoch_ >= target || failures_ >= failures + kFailuresToGiveUp || stopped_; };
+  const auto finished = [&] {
+    return clean_epoch_ >= target || failures_ >= failures + kFailuresToGiveUp || stopped_ || failed_;
+  };
   if (timeout_ms == 0) {
     progress_.wait(lock, finished);
   } else if (!progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), finished)) {

@@ -90,12 +90,17 @@ class CachedDevice final : public LogicDev {
   // not a whole one. Errors: failed (the backing became shorter or did not take the data, or there is none), no_space,
   // busy (the last block is written again and again).
   Status grow_to_backing();
+  // Answers EIO to everything from now on, and changes nothing any more.
+  void fail(const std::string& why);
+  // Whether the backing is not what it was opened as: it became shorter, was deleted or went away.
+  bool backing_gone();
   // Gives all segments back. After stop().
   Status release_segments();
   // It is stopped and kept on the medium for later.
   void set_parked() { parked_ = true; }
   bool parked() const { return parked_; }
-  // Takes the index's marks off all slots, so that another object may be made of the same log. After stop().
+  // Takes its slots out of use and leaves what is on the medium, so that another object may be made of the same log.
+  // After stop().
   void forget_slots();
 
   // --- Background work, one step at a time (the worker of start() calls these too)
@@ -351,6 +356,7 @@ class CachedDevice final : public LogicDev {
   void evict(Stream& stream, SlotId slot, const SlotKey& key, bool remember);
   void empty_slots(SegmentId segment);
   void forget_log_slots(Stream& stream);  // under its lock
+  void await_unpinned(const Stream& stream);
 
   // discard.cc
   Progress discard_blocks(WriteOp& op);

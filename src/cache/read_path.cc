@@ -152,6 +152,7 @@ bool CachedDevice::read_cell(SlotId slot, std::uint32_t crc, std::byte* out) con
 bool CachedDevice::drop_damaged(Stream& stream, const StreamIndex::Found& found) {
   checksum_errors_.fetch_add(1, std::memory_order_relaxed);
   const std::lock_guard lock(stream.lock);
+  if (stopped_) return false;  // another object may have the slot by now
   const SlotKey key = cache_.slots().key(found.slot);
   if (key.block != found.key.block || !key.linked) return true;  // it is another one by now: look again
   if (key.dirty) return false;

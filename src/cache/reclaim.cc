@@ -185,12 +185,23 @@ void CachedDevice::forget_log_slots(Stream& stream) {
   }
 }
 
+// Readers that found a slot before hold a pin; others find none.
+void CachedDevice::await_unpinned(const Stream& stream) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const StreamLog::Segment& segment : stream.log.segments()) {
+    while (cache_.pool().pinned(segment.id)) std::this_thread::yield();
+  }
+}
+
 void CachedDevice::forget_slots() {
   while (reclaim_probation(false)) {
   }
   for (const auto& stream : streams_) {
     const std::lock_guard lock(stream->lock);
     forget_log_slots(*stream);
+    await_unpinned(*stream);
+    cache_.count_clean_segments(-static_cast<std::int32_t>(stream->clean_segments));
+    stream->clean_segments = 0;
   }
 }
 
@@ -200,10 +211,7 @@ Status CachedDevice::release_segments() {
   for (const auto& stream : streams_) {
     std::unique_lock lock(stream->lock);
     forget_log_slots(*stream);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    for (const StreamLog::Segment& segment : stream->log.segments()) {
-      while (cache_.pool().pinned(segment.id)) std::this_thread::yield();
-    }
+    await_unpinned(*stream);
     const Status status = stream->log.release_all();
     count_clean_segments(*stream);
     if (!status.ok()) return status;

@@ -37,6 +37,7 @@ std::string status_text(const json& status) {
         << number(cache, "segments") << " segments used (" << number(cache, "segments_clean")
         << " of them clean), granularity " << text(cache, "granularity") << "\n"
         << "  ack=" << text(cache, "ack") << ": " << promise(text(cache, "ack")) << "\n";
+    if (text(cache, "state") == "failed") out << "  FAILED: " << text(cache, "detail") << "\n";
     if (number(cache, "damaged_records") != 0) {
       out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
     }

@@ -96,7 +96,8 @@ const std::vector<Command>& table() {
       {"attach",
        owner,
        job,
-       "Use the cache device again after detach, in the mode of before",
+       "Use the cache device again after detach, in the mode of before; or a backing device that was missing and is "
+       "back",
        "attach db",
        {kName},
        attach},

@@ -9,8 +9,8 @@ using nlohmann::json;
 namespace {
 
 json to_json(const CacheDevStats& s) {
-  json object = {
-      {"path", s.path}, {"uuid", s.uuid}, {"label", s.label}, {"granularity", s.granularity}, {"ack", s.ack}};
+  json object = {{"path", s.path}, {"uuid", s.uuid},   {"label", s.label},  {"granularity", s.granularity},
+                 {"ack", s.ack},   {"state", s.state}, {"detail", s.detail}};
   for (const auto& field : cache_dev_numbers()) object[field.name] = s.*field.member;
   return object;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <iterator>
 #include <string_view>
@@ -14,6 +15,9 @@
 
 namespace pcache {
 namespace {
+
+// How often a backing that was not there is looked for.
+constexpr std::chrono::milliseconds kAttachInterval{5000};
 
 // Two names of one file, or two nodes of one block device.
 bool same_file(const std::string& a, const std::string& b) {
@@ -26,6 +30,28 @@ bool same_file(const std::string& a, const std::string& b) {
 
 // Exposed: it answers reads and writes, or says EIO because its log is damaged.
 bool is_exposed(const CachedDevice& device) { return device.serves(); }
+
+// Whether what is at `path` may be the backing of the device. Errors: failed, saying what differs.
+Status check_is_recorded(const BackingIdentity& found, const DeviceRecord& record, const std::string& path) {
+  if (found.size_bytes < record.size_bytes) {
+    return Status(Errc::failed, "backing device " + path + " has " + std::to_string(found.size_bytes) +
+                                    " bytes, the logical device has " + std::to_string(record.size_bytes));
+  }
+  if (found.id != record.backing_id.data()) {
+    return Status(Errc::failed, path + " is another device than the one that was added (" + found.id + " instead of " +
+                                    record.backing_id.data() + ")");
+  }
+  return Status();
+}
+
+Result<std::unique_ptr<BackingDev>> open_recorded(const DeviceRecord& record) {
+  if (is_parked(record)) return Status(Errc::failed, "removed with --no-flush; add it again to use it");
+  const std::string path = record.backing_path.data();
+  auto opened = open_backing_dev(path);
+  if (!opened) return opened.status();
+  if (Status fits = check_is_recorded((*opened)->identity(), record, path); !fits.ok()) return fits;
+  return opened;
+}
 
 Status lost_data(const std::string& name, std::uint64_t lost_bytes) {
   return Status(Errc::integrity, "logical device " + name + " has lost " + format_size(lost_bytes) +
@@ -52,7 +78,17 @@ Status drain_failure(const CachedDevice& device) {
 
 std::unique_ptr<DeviceManager> DeviceManager::create() { return std::make_unique<DeviceManagerImpl>(); }
 
+DeviceManagerImpl::DeviceManagerImpl()
+    : attacher_("attach", [this] {
+        (void)no_throw("cannot attach", [this] {
+          attach_missing();
+          return Status();
+        });
+        return kAttachInterval;
+      }) {}
+
 DeviceManagerImpl::~DeviceManagerImpl() {
+  attacher_.stop();
   entries_.clear();
   caches_.clear();
 }
@@ -94,11 +130,12 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   }
   std::vector<Entry> attached;
   for (const CacheDev::Device& device : devices) {
-    auto entry = bring_up(**cache, device);
+    auto entry = bring_up(**cache, device, open_recorded(device.record));
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
   (*cache)->start();
+  if (!attacher_.running()) attacher_.start();
   const std::unique_lock lock(mutex_);
   caches_.reserve(caches_.size() + 1);
   entries_.reserve(entries_.size() + attached.size());
@@ -109,27 +146,11 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
 // longer is: the device keeps its size until it is resized.
-Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const CacheDev::Device& device) {
-  const std::string path = device.record.backing_path.data();
-  const BackingIdentity recorded{device.record.backing_id.data(), device.record.size_bytes};
-  std::string why;
-  std::unique_ptr<BackingDev> backing;
-  if (is_parked(device.record)) {
-    why = "removed with --no-flush; add it again to use it";
-  } else if (auto opened = open_backing_dev(path); !opened) {
-    why = opened.status().message();
-  } else if ((*opened)->size_bytes() < recorded.size_bytes) {
-    why = "backing device " + path + " has " + std::to_string((*opened)->size_bytes()) + " bytes, it had " +
-          std::to_string(recorded.size_bytes) + " when it was added";
-  } else if ((*opened)->identity().id != recorded.id) {
-    why = path + " is another device than the one that was added (" + (*opened)->identity().id + " instead of " +
-          recorded.id + ")";
-  } else {
-    backing = std::move(*opened);
-  }
-  auto attached = cache.attach(device, std::move(backing));
+Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const CacheDev::Device& device,
+                                                             Result<std::unique_ptr<BackingDev>> backing) {
+  auto attached = cache.attach(device, backing ? std::move(*backing) : nullptr);
   if (!attached) return attached.status();
-  if (!why.empty()) (*attached)->set_detail(why);
+  if (!backing) (*attached)->set_detail(backing.status().message());
   return Entry{&cache, *attached};
 }
 
@@ -374,17 +395,84 @@ Result<DeviceManager::Progress> DeviceManagerImpl::await_drain(const std::string
   return Progress{error == 0, entry->device->dirty_bytes()};
 }
 
-Status DeviceManagerImpl::detach(const std::string& name) { return set_detached(name, true); }
-
-Status DeviceManagerImpl::attach(const std::string& name) { return set_detached(name, false); }
-
-Status DeviceManagerImpl::set_detached(const std::string& name, bool detached) {
-  return no_throw("cannot change logical device " + name, [&] {
+Status DeviceManagerImpl::detach(const std::string& name) {
+  return no_throw("cannot detach logical device " + name, [&] {
     const std::lock_guard change(change_mutex_);
     const auto entry = find_entry(name);
     if (!entry) return entry.status();
-    return entry->device->begin_switch({entry->device->mode_choice().mode, detached});
+    return entry->device->begin_switch({entry->device->mode_choice().mode, true});
   });
+}
+
+Status DeviceManagerImpl::attach(const std::string& name) {
+  return no_throw("cannot attach logical device " + name, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto entry = find_entry(name);
+    if (!entry) return entry.status();
+    const auto device = reattach(*entry);
+    if (!device) return device.status();
+    const ModeChoice before = (*device)->mode_choice();
+    if (!(*device)->pending_mode().value_or(before).detached) return Status();
+    return (*device)->begin_switch({before.mode, false});
+  });
+}
+
+// Returns the device, which runs. One that did goes on with the backing that it has, unless that is gone. Otherwise it
+// is taken out and brought up again, as by closing and opening the cache device.
+Result<std::shared_ptr<CachedDevice>> DeviceManagerImpl::reattach(const Entry& entry) {
+  const std::shared_ptr<CachedDevice> device = entry.device;
+  const std::string name = device->name();
+  if (device->failed()) {
+    return Status(Errc::integrity, "logical device " + name + " failed: " + device->stats().detail);
+  }
+  if (device->parked()) {
+    return Status(Errc::failed, "logical device " + name + " was removed with --no-flush; add it again to use it");
+  }
+  if (is_exposed(*device) && !device->backing_gone()) return device;
+  const auto held = entry.cache->cache_dev().devices();
+  const auto recorded =
+      std::find_if(held.begin(), held.end(), [&](const auto& d) { return d.record.device_id == device->device_id(); });
+  if (recorded == held.end()) return Status(Errc::failed, "logical device " + name + " is not recorded");
+  // One that is still open is locked until its device is taken out, and can only be looked at.
+  Result<std::unique_ptr<BackingDev>> backing(std::unique_ptr<BackingDev>{});
+  if (is_exposed(*device)) {
+    const auto identity = probe_backing(device->backing_path());
+    if (!identity) return identity.status();
+    if (Status fits = check_is_recorded(*identity, recorded->record, device->backing_path()); !fits.ok()) return fits;
+  } else {
+    backing = open_recorded(recorded->record);
+    if (!backing) return backing.status();
+  }
+  if (Status status = entry.cache->take_out(device); !status.ok()) return status;
+  if (is_exposed(*device)) backing = open_recorded(recorded->record);
+  auto attached = bring_up(*entry.cache, *recorded, std::move(backing));
+  if (!attached) {
+    device->fail(attached.status().message());
+    return attached.status();
+  }
+  if (const auto to = device->pending_mode()) (void)attached->device->begin_switch(*to);
+  {
+    const std::unique_lock lock(mutex_);
+    for (Entry& e : entries_) {
+      if (e.device == device) e.device = attached->device;
+    }
+  }
+  if (is_exposed(*attached->device)) return attached->device;
+  return Status(Errc::failed, "logical device " + name + " has no backing device: " + attached->device->stats().detail);
+}
+
+// Tries to bring up what has no backing. Waits for no command: the next turn comes.
+void DeviceManagerImpl::attach_missing() {
+  const std::unique_lock change(change_mutex_, std::try_to_lock);
+  if (!change) return;
+  std::vector<Entry> missing;
+  {
+    const std::shared_lock lock(mutex_);
+    for (const Entry& entry : entries_) {
+      if (!entry.leaving && !is_exposed(*entry.device) && !entry.device->parked()) missing.push_back(entry);
+    }
+  }
+  for (const Entry& entry : missing) (void)reattach(entry);
 }
 
 Result<DeviceManager::Progress> DeviceManagerImpl::await_switch(const std::string& name, std::uint64_t timeout_ms) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/worker.h"
 #include "cache/cache.h"
 #include "pcache/device_manager.h"
 
@@ -15,6 +16,7 @@ namespace pcache {
 
 class DeviceManagerImpl final : public DeviceManager {
  public:
+  DeviceManagerImpl();
   ~DeviceManagerImpl() override;
 
   Status open_cache_dev(const std::string& path, const CacheOptions& options) override;
@@ -53,10 +55,12 @@ class DeviceManagerImpl final : public DeviceManager {
   Status add_checked(const std::string& name, const std::string& backing_path, const AddOptions& options);
   Status remove_checked(const std::string& name, DirtyData dirty);
   static Status write_back(CachedDevice& device);
-  Status set_detached(const std::string& name, bool detached);
   Status add_again(const Entry& parked, std::unique_ptr<BackingDev> backing, const AddOptions& options);
-  static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device);
   Status resize_checked(const std::string& name);
+  static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device,
+                                Result<std::unique_ptr<BackingDev>> backing);
+  Result<std::shared_ptr<CachedDevice>> reattach(const Entry& entry);
+  void attach_missing();
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
@@ -64,6 +68,7 @@ class DeviceManagerImpl final : public DeviceManager {
   std::vector<Entry> entries_;
   std::function<void(std::uint64_t)> on_resize_;
   std::string excluded_files_;  // how the identities of files begin that cannot be backing devices
+  Worker attacher_;             // last: it runs on all of the above
 };
 
 }  // namespace pcache

@@ -126,7 +126,12 @@ Status Pmem2Space::persist(std::size_t offset, std::size_t length) {
   if (msync(base_ + begin, end - begin, MS_SYNC) != 0) {
     return Status::from_errno(errno, path_ + ": cannot make the cache device's content durable");
   }
-  // What lies beyond the end of a truncated file is skipped without an error.
+  return check_length(end);  // what lies beyond the end of a truncated file is skipped without an error
+}
+
+Status Pmem2Space::health() const { return check_length(size_); }
+
+Status Pmem2Space::check_length(std::size_t end) const {
   if (struct stat st{};
       fstat(fd_.get(), &st) != 0 || (S_ISREG(st.st_mode) && static_cast<std::size_t>(st.st_size) < end)) {
     return Status(Errc::failed, path_ + ": the cache device was truncated while it was in use");

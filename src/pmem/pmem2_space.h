@@ -26,10 +26,13 @@ class Pmem2Space final : public PmemSpace {
   bool write(std::size_t offset, const void* source, std::size_t length) override;
   void drain() override;
   Status persist(std::size_t offset, std::size_t length) override;
+  Status health() const override;
   void prefault(std::size_t offset, std::size_t length) override;
   bool read(std::size_t offset, void* destination, std::size_t length) const override;
 
  private:
+  // Whether a file still reaches to `end`.
+  Status check_length(std::size_t end) const;
   bool contains(std::size_t offset, std::size_t length) const { return offset <= size_ && length <= size_ - offset; }
 
   const std::string path_;

@@ -177,6 +177,12 @@ void CacheDev::repair_copies() {
   }
 }
 
+bool CacheDev::any_superblock_readable() const {
+  MetaHeader header;
+  return space_->read(kSuperblockSlot.first, &header, sizeof header) ||
+         space_->read(kSuperblockSlot.second, &header, sizeof header);
+}
+
 Status CacheDev::store_superblock() { return store_dual(*space_, kSuperblockSlot, tag_, superblock_); }
 
 std::vector<CacheDev::Device> CacheDev::devices() const {

@@ -55,6 +55,8 @@ class CacheDev {
   const std::array<std::uint8_t, 16>& uuid() const { return superblock_.uuid; }
   std::string label() const { return superblock_.label.data(); }
 
+  bool any_superblock_readable() const;
+
   // The logical devices on the medium, with the place each has in the table.
   struct Device {
     std::uint32_t place = 0;

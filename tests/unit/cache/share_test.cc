@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "tests/support/stored.h"
@@ -110,6 +111,31 @@ TEST_F(ShareTest, ADeviceDoesNotGrowAboveItsMostAndTakesFromItself) {
   read_blocks_of(*a_, 0, 6000);
   EXPECT_LE(a_->segments_used(), most);
   EXPECT_GE(a_->segments_used(), most - 1);
+}
+
+TEST_F(ShareTest, WhatIsTakenOutAndBroughtUpAgainIsCountedOnce) {
+  write_segments(*a_, 5);
+  ASSERT_EQ(a_->drain(0), 0);
+  const std::uint32_t clean = cache_->clean_segments();
+  const std::uint32_t reserve = cache_->reserve();
+  ASSERT_GE(clean, 4U);
+  for (int turn = 0; turn < 2; ++turn) {
+    ASSERT_TRUE(cache_->park(a_).ok());
+    a_ = cache_->unpark(a_, make_backing("a")).value();
+    EXPECT_EQ(cache_->clean_segments(), clean) << "removed and added again";
+    EXPECT_EQ(cache_->reserve(), reserve);
+    ASSERT_TRUE(cache_->take_out(a_).ok());
+    EXPECT_EQ(cache_->clean_segments(), 0U);
+    const auto devices = cache_->cache_dev().devices();
+    const auto held =
+        std::find_if(devices.begin(), devices.end(), [&](const auto& d) { return d.place == a_->place(); });
+    ASSERT_NE(held, devices.end());
+    a_ = cache_->attach(*held, make_backing("a")).value();
+    EXPECT_EQ(cache_->clean_segments(), clean) << "taken out and attached";
+    EXPECT_EQ(cache_->reserve(), reserve);
+  }
+  a_->fail("the test says so");
+  EXPECT_EQ(cache_->clean_segments(), 0U) << "a device that failed gives nothing";
 }
 
 TEST_F(ShareTest, AWriteAboveTheMostWaitsForItsOwnDevicesWritebackAndHoldsUpNoOther) {

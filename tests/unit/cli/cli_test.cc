@@ -362,8 +362,11 @@ TEST_F(CliTest, EveryKindOfFailureHasItsCode) {
       EXPECT_TRUE(is_one_line_of_error()) << printed();
       EXPECT_EQ(err_, "pcachefs: in two lines\n");
     }
-    for (const auto& words :
-         {std::vector<std::string>{"add", "d", "/b"}, {"remove", "d"}, {"flush", "d"}, {"resize", "d"}}) {
+    for (const auto& words : {std::vector<std::string>{"add", "d", "/b"},
+                              {"remove", "d"},
+                              {"flush", "d"},
+                              {"resize", "d"},
+                              {"attach", "d"}}) {
       EXPECT_EQ(run(words), code) << words[0] << " " << to_string(errc);
       EXPECT_TRUE(is_one_line_of_error()) << printed();
       EXPECT_NE(err_.find("it is so"), std::string::npos) << err_;

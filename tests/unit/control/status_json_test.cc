@@ -48,7 +48,15 @@ TEST(StatusJson, CarriesEveryField) {
   cache.label = "lab";
   cache.granularity = "page";
   cache.ack = "flush";
-  expected_cache.update({{"path", "/c"}, {"uuid", "u-u"}, {"label", "lab"}, {"granularity", "page"}, {"ack", "flush"}});
+  cache.state = "failed";
+  cache.detail = "why";
+  expected_cache.update({{"path", "/c"},
+                         {"uuid", "u-u"},
+                         {"label", "lab"},
+                         {"granularity", "page"},
+                         {"ack", "flush"},
+                         {"state", "failed"},
+                         {"detail", "why"}});
   LogicDevStats device;
   json expected_device = number_all(device, logic_dev_numbers(), 200);
   device.name = "n";
@@ -75,7 +83,7 @@ TEST(StatusJson, CarriesEveryField) {
   EXPECT_EQ(status["logic_devs"][0], expected_device);
   constexpr std::size_t kText = sizeof(std::string);
   constexpr std::size_t kNumber = sizeof(std::uint64_t);
-  EXPECT_EQ(sizeof(CacheDevStats), 5 * kText + cache_dev_numbers().size() * kNumber) << "a field is not in the table";
+  EXPECT_EQ(sizeof(CacheDevStats), 7 * kText + cache_dev_numbers().size() * kNumber) << "a field is not in the table";
   // `detached` takes as much as a number.
   EXPECT_EQ(sizeof(LogicDevStats),
             7 * kText + sizeof(std::vector<ByteRange>) + (logic_dev_numbers().size() + 1) * kNumber)
