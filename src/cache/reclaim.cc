@@ -13,7 +13,7 @@
 namespace pcache {
 namespace {
 
-constexpr std::uint32_t kSlotsPerLock = 64;  // how long writers of the stream are kept waiting
+constexpr std::uint32_t kSlotsPerLock = 16;  // how long writers of the stream are kept waiting
 
 // Of a segment, at most so much is appended again, or a cache that is all hot would never get one free.
 constexpr std::uint32_t most_relocations(std::uint32_t slots) { return slots - slots / 8; }
@@ -68,8 +68,11 @@ bool CachedDevice::reclaim_front(std::uint32_t number) {
   const SlotId first = front.id * slots_per_segment;
   std::uint32_t relocations_left = most_relocations(slots_per_segment);
   for (std::uint32_t done = 0; done < slots_per_segment; done += kSlotsPerLock) {
+    const std::uint32_t end = std::min(done + kSlotsPerLock, slots_per_segment);
+    for (std::uint32_t i = done; i < end; ++i) stream.index.prefetch_bucket(slots.key(first + i).block);
+    for (std::uint32_t i = done; i < end; ++i) stream.index.prefetch_slot(slots.key(first + i).block);
     const std::lock_guard lock(stream.lock);
-    for (std::uint32_t i = done; i < std::min(done + kSlotsPerLock, slots_per_segment); ++i) {
+    for (std::uint32_t i = done; i < end; ++i) {
       const SlotId slot = first + i;
       const SlotKey key = slots.key(slot);
       if (!key.linked) continue;
