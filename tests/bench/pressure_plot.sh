@@ -8,7 +8,7 @@ set terminal svg size 900,640 font "sans-serif,12" background "white"
 set output "$out"
 set datafile separator ","
 set multiplot layout 2,1
-set key top right
+set key outside right top
 set xlabel "seconds"
 set ylabel "writes of 4 KiB a second"
 set yrange [0:*]
