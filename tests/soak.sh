@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything at once: a file of a mount is worked on against an oracle while settings and modes change, the backing is
-# written back, and the daemon is killed, again and again. In the end the backing alone holds what the file does.
+# written back and becomes longer, and the daemon is killed, again and again. In the end the backing alone holds what the
+# file does.
 # usage: tests/soak.sh [MINUTES [SEED]]    30 minutes; needs root. PCACHEFS names another executable than the release build
 . "$(dirname "$0")/e2e/lib.sh"
 
@@ -17,7 +18,7 @@ change_a_setting() {
   local assignment
   assignment=$(any dirty_high=5% dirty_high=50% dirty_high=95% dirty_max_age=0 dirty_max_age=1s dirty_max_age=1m \
     dirty_low=0% dirty_low=40% writeback_rate_min=0 writeback_rate_min=1M writeback_rate_max=0 writeback_rate_max=20M \
-    writeback_order=epoch writeback_order=none full_policy=throttle full_max_wait=10s share_max=60% share_max=100% \
+    writeback_order=epoch writeback_order=none full_policy=throttle full_policy=bypass full_max_wait=10s share_max=60% share_max=100% \
     admission=always admission=second_touch sequential_bypass=0 sequential_bypass=1M)
   # A low mark above the high one, as the other was set before, is refused and changes nothing.
   p set dev "$assignment" 2>"$T/err" || grep -q "must not be more than" "$T/err" || fail "set $assignment: $(cat "$T/err")"
@@ -39,6 +40,16 @@ detach_and_attach() {
 
 write_back() { p "$(any flush drain)" dev >"$T/out" || fail "flush"; done_of[flush]=$((done_of[flush] + 1)); }
 
+resize() {
+  local size
+  size=$(stat -c %s "$T/backing")
+  [ "$size" -lt $((400 << 20)) ] || return 0
+  truncate -s $((size + (1 + RANDOM % 8) * 64 * 4096)) "$T/backing"
+  p resize dev >"$T/out" || fail "resize"
+  [ "$(stat -c %s "$MNT/dev")" -eq "$(stat -c %s "$T/backing")" ] || fail "$(stat "$MNT/dev")"
+  done_of[resize]=$((done_of[resize] + 1))
+}
+
 look() {
   p status --json >"$T/status" && p stats dev --json >"$T/stats" || fail "no status"
   [ "$(jq '.logic_devs[0].lost_bytes + .logic_devs[0].checksum_errors' "$T/status")" -eq 0 ] || fail "$(cat "$T/status")"
@@ -57,7 +68,7 @@ kill_the_daemon() {
   done_of[kill]=$((done_of[kill] + 1))
 }
 
-declare -A done_of=([set]=0 [switch]=0 [detach]=0 [flush]=0 [look]=0 [kill]=0)
+declare -A done_of=([set]=0 [switch]=0 [detach]=0 [flush]=0 [look]=0 [kill]=0 [resize]=0)
 CACHE_SIZE=64M simple_setup 192M
 python3 "$(dirname "$0")/soak/worker.py" "$MNT/dev" "$T/backing" "$seed" "$T/stop" >"$T/worker" 2>&1 &
 worker=$!
@@ -70,6 +81,7 @@ while [ $SECONDS -lt $end ] && kill -0 $worker 2>/dev/null; do
     5 | 6 | 7) look ;;
     8 | 9 | 10) switch_the_mode ;;
     11) detach_and_attach ;;
+    12) resize ;;
     *) change_a_setting ;;
   esac
   sleep 0.$((RANDOM % 10))
@@ -82,5 +94,5 @@ cat "$T/worker"
 say "done: $(for what in "${!done_of[@]}"; do echo -n "$what ${done_of[$what]} "; done)"
 look
 write_back
-cmp "$MNT/dev" "$T/backing" || fail "the backing alone is something else; seed $seed"
+dd if="$MNT/dev" bs=1M status=none | cmp - "$T/backing" || fail "the backing alone is something else; seed $seed"
 say "the backing alone holds all of it"

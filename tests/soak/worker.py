@@ -3,9 +3,10 @@
 
 usage: worker.py FILE BACKING SEED STOP
 
-Threads with blocks of their own write, read, discard and sync FILE at random until the file STOP is there. When the daemon dies under an operation, they wait for the file to come back: the blocks of that operation hold
-what was there before or what the operation makes of them, all others what they did. In the end all of the file is
-compared. Prints how many operations were done; exit status 1 with a line for each block that is wrong."""
+Threads with blocks of their own write, read, discard and sync FILE at random until the file STOP is there. When the
+daemon dies under an operation, they wait for the file to come back: the blocks of that operation hold what was there
+before or what the operation makes of them, all others what they did. When FILE becomes longer, they go on to what is
+new. In the end all of the file is compared. Prints how many operations were done; exit status 1 with a line for each block that is wrong."""
 
 import ctypes
 import errno
@@ -45,8 +46,7 @@ class Worker:
     def __init__(self, path, number, blocks, seed, stop):
         self.path, self.number, self.stop = path, number, stop
         self.random = random.Random(seed * THREADS + number)
-        self.mine = [first for first in range(0, blocks, WINDOW) if first // WINDOW % THREADS == number]
-        self.blocks = blocks
+        self.take(blocks)
         self.held = {}  # block: sequence; 0 where there is nothing
         self.sequence = 0
         self.done = 0
@@ -54,11 +54,28 @@ class Worker:
         self.wrong = []
         self.fd = os.open(path, os.O_RDWR)
 
+    def take(self, blocks):
+        self.mine = [first for first in range(0, blocks, WINDOW) if first // WINDOW % THREADS == self.number]
+        self.blocks = blocks
+
+    def look_for_more(self):
+        try:
+            blocks = os.lseek(self.fd, 0, os.SEEK_END) // BLOCK
+        except OSError as error:
+            return self.come_back(error)
+        if blocks < self.blocks:
+            self.wrong.append(f"of {self.blocks} blocks {blocks} are left")
+        elif blocks > self.blocks:
+            self.take(blocks)
+
     def run(self):
         try:
             while not self.stop() and not self.wrong:
                 self.step()
                 self.done += 1
+                if self.done % 100 == 0:
+                    self.look_for_more()
+            self.look_for_more()
         except Exception as error:  # a thread must not end unheard
             self.wrong.append(f"thread {self.number}: {error!r}")
 
@@ -151,10 +168,10 @@ def main():
     for worker in workers:
         for window in worker.mine:
             if not worker.wrong:
-                worker.check(range(window, min(window + WINDOW, blocks)))
+                worker.check(range(window, min(window + WINDOW, worker.blocks)))
     wrong = [line for worker in workers for line in worker.wrong]
     print("\n".join(wrong) if wrong else f"{sum(w.done for w in workers)} operations, "
-          f"{sum(w.deaths for w in workers)} of them met a daemon's death; all {blocks} blocks are right")
+          f"{sum(w.deaths for w in workers)} of them met a daemon's death; all {workers[0].blocks} blocks are right")
     sys.exit(1 if wrong else 0)
 
 
