@@ -15,6 +15,7 @@ struct MountConfig {
   CacheOptions options;
   bool foreground = false;   // serve in this process and log to standard error
   bool allow_other = false;  // users besides the mount's owner may look (the files stay the owner's)
+  std::string http;          // where to serve HTTP beside the control socket, "ADDR:PORT"; empty: nowhere
 };
 
 // Opens the cache devices, mounts, and serves until the mount is taken down or SIGINT or SIGTERM comes. In the

@@ -397,7 +397,8 @@ LogicDevStats CachedDevice::stats() const {
       s.pending_mode = format_setting(Setting::mode, static_cast<std::uint64_t>(pending_mode_->in_force()));
     }
     s.detail = detail_;
-    if (detail_.empty() && !trouble_.empty()) s.detail = "writeback fails and is tried again: " + trouble_;
+    s.backing_fails = !trouble_.empty();
+    if (detail_.empty() && s.backing_fails) s.detail = "writeback fails and is tried again: " + trouble_;
   }
   if (const std::uint64_t bytes = backing_bytes_; s.detail.empty() && bytes > s.size_bytes) {
     s.detail = "backing device " + s.backing + " became longer: it has " + std::to_string(bytes) +

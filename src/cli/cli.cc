@@ -93,8 +93,15 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
   mount_command
       ->add_option("-o", mount_options,
-                   "ack=durable|flush, epoch_max_ms=N, allow_other, and settings of logical devices for this mount")
+                   "ack=durable|flush, epoch_max_ms=N, allow_other, http=ADDR:PORT, and settings of logical devices "
+                   "for this mount")
       ->type_name("OPTIONS");
+  std::string http;
+  mount_command
+      ->add_option(
+          "--http", http,
+          "Serve status, metrics and a live page over HTTP too, for looking only; PORT is on this machine alone")
+      ->type_name("ADDR:PORT");
   mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
 
   std::string umount_point;
@@ -154,6 +161,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   }
   if (mount_command->parsed()) {
     if (Status parsed = parse_mount_options(mount_options, mount_args); !parsed.ok()) return report(parsed);
+    if (!http.empty()) mount_args.http = http;
     for (std::string& cache : mount_args.caches) cache = absolute(cache);
     return done(actions.mount(mount_args), as_json);
   }

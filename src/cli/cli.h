@@ -19,6 +19,7 @@ struct MountArgs {
   CacheOptions options;
   bool foreground = false;
   bool allow_other = false;
+  std::string http;  // "ADDR:PORT", or empty
 };
 
 // What the command line does itself instead of asking a daemon; main() supplies it.

@@ -74,6 +74,7 @@ std::string reply_text(const std::string& command, const json& args, const json&
   if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms);
   if (command == "get") return settings_text(reply);
   if (command == "jobs") return jobs_text(reply);
+  if (command == "events") return events_text(reply);
   if (command == "remove" && args.contains("no_flush")) {
     return "logical device " + printable(text(args, "name")) +
            " is not exposed any more; what only the cache has of it stays there (see status)\n";

@@ -9,7 +9,8 @@ int main(int argc, char** argv) {
   const pcache::CliActions actions{
       pcache::format_cache_dev,
       [](const pcache::MountArgs& args) {
-        return pcache::run_mount({args.mount_point, args.caches, args.options, args.foreground, args.allow_other});
+        return pcache::run_mount(
+            {args.mount_point, args.caches, args.options, args.foreground, args.allow_other, args.http});
       },
       pcache::check_cache_dev,
       pcache::dump_cache_dev,

@@ -15,7 +15,7 @@ Status parse_number(const std::string& key, const std::string& value, std::uint3
 }
 
 std::string option_names() {
-  std::string names = "ack, epoch_max_ms, allow_other";
+  std::string names = "ack, epoch_max_ms, allow_other, http";
   for (const SettingInfo& info : all_settings()) {
     if (info.setting != Setting::mode) names += std::string(", ") + info.name;
   }
@@ -41,6 +41,9 @@ Status parse_mount_options(const std::string& text, MountArgs& args) {
       status = parse_number(key, value, args.options.epoch_max_ms);
     } else if (option == "allow_other") {
       args.allow_other = true;
+    } else if (key == "http") {
+      if (value.empty()) return Status(Errc::invalid, "mount option http needs ADDR:PORT");
+      args.http = value;
     } else if (find_setting(key)) {
       status = parse_assignment(option, args.options.settings);
     } else {

@@ -1,6 +1,7 @@
 #include "cli/replies_text.h"
 
 #include <cstdio>
+#include <ctime>
 
 #include "cli/json_fields.h"
 #include "cli/output.h"
@@ -36,6 +37,19 @@ std::string jobs_text(const json& reply) {
     out += "\n";
   }
   return out.empty() ? "no job was begun\n" : out;
+}
+
+std::string events_text(const json& reply) {
+  std::string out;
+  for (const json& event : list(reply, "events")) {
+    const auto seconds = static_cast<std::time_t>(number(event, "time_ms") / 1000);
+    std::tm utc{};
+    char time[32] = "";
+    if (gmtime_r(&seconds, &utc) != nullptr) std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    out += std::string(time) + "  " + printable(text(event, "kind")) + "  " + printable(text(event, "object")) + ": " +
+           printable(text(event, "message")) + "\n";
+  }
+  return out;
 }
 
 }  // namespace pcache

@@ -12,4 +12,7 @@ std::string settings_text(const nlohmann::json& reply);
 // Of `jobs`: a line for each job.
 std::string jobs_text(const nlohmann::json& reply);
 
+// Of `events`: a line for each event.
+std::string events_text(const nlohmann::json& reply);
+
 }  // namespace pcache

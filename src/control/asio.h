@@ -4,4 +4,5 @@
 // clang-format off
 #include <utility>
 #include <boost/asio.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 // clang-format on

@@ -7,21 +7,28 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <vector>
+
+// After Asio's.
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
 
 #include "base/crc32c.h"
 #include "control/asio.h"
 #include "control/asio_no_throw.h"
-#include "control/protocol.h"
+#include "control/http_message.h"
+#include "control/rpc.h"
 #include "pcache/control_client.h"
 
 namespace pcache {
 namespace {
 
 namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
 using asio::local::stream_protocol;
 
-constexpr std::size_t kMaxReplyBytes = 16 * 1024 * 1024;
 // What the kernel takes as a socket's path, without the terminating zero.
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 constexpr std::uint64_t kNameTimeoutMs = 1000;
@@ -118,21 +125,27 @@ Result<std::string> ControlClient::call(const std::string& command, const std::s
                                         std::uint64_t timeout_ms) {
   const nlohmann::json arguments = nlohmann::json::parse(arguments_json, nullptr, false);
   if (!arguments.is_object()) return Status(Errc::invalid, "the arguments of '" + command + "' are not a JSON object");
-  const std::string request = format_request(command, arguments);
-  if (request.size() > kMaxMessageBytes) {
+  http::request<http::string_body> request(http::verb::post, "/v1/rpc", 11);
+  request.set(http::field::host, "localhost");
+  request.set(http::field::content_type, "application/json");
+  request.body() = format_rpc(command, arguments);
+  if (request.body().size() > kMaxMessageBytes) {
     return Status(Errc::invalid,
                   "the arguments of '" + command + "' are longer than " + std::to_string(kMaxMessageBytes) + " bytes");
   }
+  request.prepare_payload();
   asio::io_context io;
   stream_protocol::socket socket(io);
   if (Status connected = connect(socket, socket_path_); !connected.ok()) return connected;
 
-  std::string line;
+  beast::flat_buffer buffer;
+  http::response_parser<http::string_body> reply;
+  reply.body_limit(kMaxReplyBytes);
   boost::system::error_code outcome = asio::error::would_block;
   // A daemon that refuses the connection answers without reading, so that the reply counts even if writing failed.
-  asio::async_write(socket, asio::buffer(request), [&](const boost::system::error_code&, std::size_t) {
-    asio::async_read_until(socket, asio::dynamic_buffer(line, kMaxReplyBytes), '\n',
-                           [&](const boost::system::error_code& error, std::size_t) { outcome = error; });
+  http::async_write(socket, request, [&](const boost::system::error_code&, std::size_t) {
+    http::async_read(socket, buffer, reply,
+                     [&](const boost::system::error_code& error, std::size_t) { outcome = error; });
   });
   if (timeout_ms == 0) {
     io.run();
@@ -143,12 +156,13 @@ Result<std::string> ControlClient::call(const std::string& command, const std::s
     return Status(Errc::timed_out, "the daemon did not answer '" + command + "' within " + std::to_string(timeout_ms) +
                                        " ms; it may still carry it out");
   }
-  if (outcome == asio::error::not_found)
+  if (outcome == http::error::body_limit) {
     return Status(Errc::failed, "the daemon's reply to '" + command + "' is too long");
+  }
   if (outcome) return Status(Errc::no_daemon, "the daemon went away before it answered '" + command + "'");
-  const auto reply = parse_reply(line);
-  if (!reply) return reply.status();
-  return reply->dump();
+  const auto result = parse_rpc_reply(reply.get().body());
+  if (!result) return result.status();
+  return result->dump();
 }
 
 Result<int> ControlClient::daemon_pid() {

@@ -12,6 +12,7 @@
 
 namespace pcache {
 
+class EventLog;
 class Jobs;
 
 // What commands work on.
@@ -20,6 +21,7 @@ struct CommandContext {
   std::string mount_point;
   std::function<void()> on_umount;  // asks the daemon to end; returns at once
   Jobs& jobs;
+  EventLog& events;
 };
 
 enum class Caller : std::uint8_t {

@@ -1,6 +1,7 @@
 // The control socket of a running mount.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,22 +11,28 @@
 
 namespace pcache {
 
-// Answers requests (control/protocol.h) on a unix socket, each connection in its own order. Commands that may wait for
-// I/O run beside the others, so that status always answers.
+// Answers HTTP (docs/control.md) on a unix socket, each connection in its own order, and on a TCP address where that is
+// asked for. Commands that may wait for I/O run beside the others, so that status always answers.
 class ControlServer {
  public:
-  // Listens at control_socket_path(mount_point), in the place of a dead daemon's socket. `manager` outlives the server.
-  // `on_umount` is called on a thread of the server and must return at once.
-  // Errors: busy (another daemon answers there), permission, failed.
+  // Listens at control_socket_path(mount_point), in the place of a dead daemon's socket, and at `http_address`
+  // ("ADDR:PORT"; empty: nowhere), where nothing can be changed. `manager` outlives the server. `on_umount` is called
+  // on a thread of the server and must return at once. Errors: busy (another daemon answers there, the address is
+  // taken), invalid (the address), permission, failed.
   static Result<std::unique_ptr<ControlServer>> start(const std::string& mount_point, DeviceManager& manager,
-                                                      std::function<void()> on_umount);
+                                                      std::function<void()> on_umount,
+                                                      const std::string& http_address = "");
 
   // Waits for the commands under way and removes the socket.
   ~ControlServer();
 
+  // The TCP port that it listens at; 0 if none.
+  std::uint16_t http_port() const;
+
  private:
   static Result<std::unique_ptr<ControlServer>> start_checked(const std::string& mount_point, DeviceManager& manager,
-                                                              std::function<void()> on_umount);
+                                                              std::function<void()> on_umount,
+                                                              const std::string& http_address);
   class Impl;
   explicit ControlServer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include "control/command_table.h"
+#include "control/event_log.h"
 #include "control/handlers.h"
 #include "control/status_json.h"
 #include "control/version.h"
@@ -41,6 +42,14 @@ Result<json> activity(const CommandContext& context, const Args& args, bool rese
 Result<json> stats(const CommandContext& context, const Args& args) { return activity(context, args, false); }
 
 Result<json> reset_stats(const CommandContext& context, const Args& args) { return activity(context, args, true); }
+
+Result<json> events(const CommandContext& context, const Args& args) {
+  json list = json::array();
+  for (const LoggedEvent& event : context.events.after(args.number("after"), EventLog::kKept)) {
+    list.push_back(to_json(event));
+  }
+  return json{{"events", std::move(list)}};
+}
 
 Result<json> get(const CommandContext& context, const Args& args) {
   const std::string key = args.text("key");

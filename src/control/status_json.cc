@@ -1,5 +1,6 @@
 #include "control/status_json.h"
 
+#include "control/health.h"
 #include "control/version.h"
 
 namespace pcache {
@@ -28,6 +29,7 @@ json to_json(const LogicDevStats& s) {
                  {"mode", s.mode},
                  {"pending_mode", s.pending_mode},
                  {"detached", s.detached},
+                 {"backing_fails", s.backing_fails},
                  {"state", s.state},
                  {"detail", s.detail},
                  {"lost_ranges", to_json(s.lost_ranges)}};
@@ -66,6 +68,8 @@ json status_to_json(const StatusReport& report, const std::string& mount_point) 
                  {"mount", mount_point},
                  {"cache_devs", json::array()},
                  {"logic_devs", json::array()}};
+  const Health health = health_of(report);
+  status["health"] = {{"level", to_string(health.level)}, {"reasons", health.reasons}};
   for (const CacheDevStats& stats : report.cache_devs) status["cache_devs"].push_back(to_json(stats));
   for (const LogicDevStats& stats : report.logic_devs) status["logic_devs"].push_back(to_json(stats));
   return status;

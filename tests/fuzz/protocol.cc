@@ -1,7 +1,5 @@
-// The control protocol: lines of a client, from the parsing to the reply, and replies of a daemon, up to the text that
-// people see.
-
-#include "control/protocol.h"
+// The control protocol: what clients send, as HTTP and as JSON-RPC in it, from the parsing to the reply, and replies of
+// a daemon, up to the text that people see.
 
 #include <algorithm>
 #include <atomic>
@@ -9,8 +7,14 @@
 
 #include "base/check.h"
 #include "cli/status_text.h"
+#include "control/asio.h"
 #include "control/command_table.h"
+#include "control/event_log.h"
+#include "control/http_address.h"
+#include "control/http_parser.h"
+#include "control/http_view.h"
 #include "control/jobs.h"
+#include "control/rpc.h"
 #include "pcache/control_client.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -92,42 +96,82 @@ int depth_of(const json& value) {
   return value.is_structured() ? deepest + 1 : 0;
 }
 
-void check_reply(const std::string& reply, const Result<json>& result) {
-  PCACHE_CHECK(std::count(reply.begin(), reply.end(), '\n') == 1 && reply.back() == '\n', "a reply is one line");
-  const auto parsed = parse_reply(reply);
-  PCACHE_CHECK(parsed.ok() == result.ok(), "success is told apart from failure");
-  if (!result) PCACHE_CHECK(parsed.status().code() == result.status().code(), "the reason arrives");
+void check_rpc_reply(const HttpReply& reply, bool notification) {
+  if (reply.status == 204) {
+    PCACHE_CHECK(notification && reply.body.empty(), "only a notification is not answered");
+    return;
+  }
+  const json parsed = json::parse(reply.body, nullptr, false);
+  PCACHE_CHECK(parsed.is_object() && parsed["jsonrpc"] == "2.0" && parsed.contains("id"), "a reply is one of JSON-RPC");
+  PCACHE_CHECK(parsed.contains("result") != parsed.contains("error"), "success is told apart from failure");
+  const auto result = parse_rpc_reply(reply.body);
+  PCACHE_CHECK(result.ok() == parsed.contains("result"), "and arrives");
+  if (result) PCACHE_CHECK((*result)["schema"]["major"] == 1, "a reply names its schema");
 }
 
-void serve(const std::string& line, EchoManager& manager) {
-  const auto request = parse_request(line);
-  if (!request) return check_reply(format_reply(request.status()), request.status());
-  PCACHE_CHECK(request->args.is_object() && depth_of(request->args) < kMaxDepth,
-               "what was parsed is inside the limits");
-  const auto again = parse_request(format_request(request->command, request->args));
-  PCACHE_CHECK(again && again->command == request->command && again->args == request->args,
-               "a request says the same when it is written anew");
-
-  const Command* const command = find_command(request->command);
-  if (command == nullptr) return;
+// As the daemon would, waiting for what is slow and for jobs.
+void serve(const HttpRequest& request, bool may_change, EchoManager& manager) {
   bool ends = false;
   Jobs jobs;
-  const CommandContext context{manager, "/mnt", [&ends] { ends = true; }, jobs};
+  EventLog events;
+  events.add({EventKind::mode_changed, "o", "m"});
+  const CommandContext context{manager, "/mnt", [&ends] { ends = true; }, jobs, events};
   const int calls = manager.calls();
-  const auto result = run_command(*command, context, request->args);
+  HttpAnswer answered = answer(context, request, may_change);
+  HttpReply reply;
+  if (auto* later = std::get_if<LaterReply>(&answered)) {
+    PCACHE_CHECK(manager.calls() == calls, "nothing that may wait is begun at once");
+    reply = (*later)();
+  } else if (auto* now = std::get_if<HttpReply>(&answered)) {
+    reply = *now;
+  } else {
+    PCACHE_CHECK(request.method == "GET", "events are looked at");
+    return;
+  }
   jobs.stop();
-  check_reply(format_reply(result), result);
-  PCACHE_CHECK(command->caller == Caller::owner || (manager.calls() == calls && !ends),
-               "what changes nothing changes nothing");
-  if (!result && result.status().code() == Errc::invalid && command->pace != Pace::slow) {
-    PCACHE_CHECK(manager.calls() == calls, "what makes no sense is not begun");
+  PCACHE_CHECK(may_change || (manager.calls() == calls && !ends), "who may not changes nothing");
+  PCACHE_CHECK(request.method == "POST" || (manager.calls() == calls && !ends), "looking changes nothing");
+  PCACHE_CHECK(reply.status >= 200 && reply.status < 600, "the status is one of HTTP");
+  if (request.method != "POST" || reply.status >= 400) return;
+  const ParsedRpc parsed = parse_rpc(request.body);
+  check_rpc_reply(reply, parsed.request.id.is_null());
+  if (!parsed.failure.status.ok()) return;
+  PCACHE_CHECK(parsed.request.params.is_object() && depth_of(parsed.request.params) < kMaxDepth,
+               "what was parsed is inside the limits");
+  const ParsedRpc again = parse_rpc(format_rpc(parsed.request.method, parsed.request.params));
+  PCACHE_CHECK(again.failure.status.ok() && again.request.method == parsed.request.method &&
+                   again.request.params == parsed.request.params,
+               "a request says the same when it is written anew");
+  const Command* const command = find_command(parsed.request.method);
+  if (command == nullptr || command->caller == Caller::owner) return;
+  PCACHE_CHECK(manager.calls() == calls && !ends, "what changes nothing changes nothing");
+}
+
+// A connection's bytes, one request after the other.
+void receive(const std::string& bytes, EchoManager& manager) {
+  std::size_t begin = 0;
+  while (begin < bytes.size()) {
+    HttpParser parser;
+    limit(parser);
+    parser.eager(true);
+    boost::system::error_code error;
+    while (begin < bytes.size() && !error && !parser.is_done()) {
+      const std::size_t taken = parser.put(boost::asio::buffer(bytes.data() + begin, bytes.size() - begin), error);
+      begin += taken;
+      if (taken == 0) break;
+    }
+    if (error || !parser.is_done()) return;
+    const HttpRequest request = to_request(parser.get());
+    PCACHE_CHECK(request.body.size() <= kMaxMessageBytes, "a body is inside its limit");
+    serve(request, true, manager);
+    serve(request, false, manager);
   }
 }
 
-void read_reply(const std::string& line) {
-  const auto reply = parse_reply(line);
+void read_reply(const std::string& body) {
+  const auto reply = parse_rpc_reply(body);
   if (reply) {
-    (void)status_text(*reply);
+    if (reply->is_object()) (void)status_text(*reply);
   } else {
     PCACHE_CHECK(reply.status().code() != Errc::ok && !reply.status().message().empty(), "a refusal has its reason");
   }
@@ -150,12 +194,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_reply(input.rest());
   } else if (kind == 'm') {
     find_socket(input.rest());
+  } else if (kind == 'a') {
+    (void)parse_http_address(input.rest());
+  } else if (kind == 'h') {
+    EchoManager manager(Errc::ok);
+    receive(input.rest(), manager);
   } else {
     EchoManager manager(static_cast<Errc>(kind % 11));
-    const std::string lines = input.rest();
-    for (std::size_t begin = 0; begin < lines.size();) {
-      const std::size_t end = std::min(lines.find('\n', begin), lines.size() - 1) + 1;
-      serve(lines.substr(begin, end - begin), manager);
+    const std::string bodies = input.rest();
+    for (std::size_t begin = 0; begin < bodies.size();) {
+      const std::size_t end = std::min(bodies.find('\n', begin), bodies.size() - 1) + 1;
+      serve({"POST", "/v1/rpc", "", bodies.substr(begin, end - begin)}, kind < 128, manager);
       begin = end;
     }
   }

@@ -1,6 +1,8 @@
 #include "control/control_server.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,7 +15,8 @@
 #include <thread>
 
 #include "base/unique_fd.h"
-#include "control/protocol.h"
+#include "control/http_message.h"
+#include "control/rpc.h"
 #include "pcache/control_client.h"
 #include "tests/unit/control/fake_manager.h"
 
@@ -25,16 +28,44 @@ using nlohmann::json;
 // Long enough for any machine; only a test that fails waits for it.
 constexpr int kPatienceSeconds = 60;
 
+std::string post(const std::string& body, const std::string& more = "") {
+  return "POST /v1/rpc HTTP/1.1\r\nHost: x\r\n" + more + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+         body;
+}
+std::string rpc(const std::string& method, const json& params = json::object()) {
+  return post(format_rpc(method, params));
+}
+std::string get(const std::string& target) { return "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"; }
+
 // A connection without the client's manners.
 class RawClient {
  public:
+  struct Reply {
+    int status = 0;  // 0: there was none
+    std::string header;
+    std::string body;
+
+    json value() const { return json::parse(body, nullptr, false); }
+    // How a command ended: "ok", or the word for its failure.
+    std::string code() const {
+      const json reply = value();
+      if (!reply.is_object()) return "none";
+      return reply.contains("result") ? "ok" : reply["error"]["data"]["code"].get<std::string>();
+    }
+  };
+
   explicit RawClient(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-    const timeval patience{kPatienceSeconds, 0};
-    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    connected_ = connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    begin(reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
+  explicit RawClient(std::uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    begin(reinterpret_cast<const sockaddr*>(&address), sizeof address);
   }
 
   bool connected() const { return connected_; }
@@ -46,32 +77,69 @@ class RawClient {
     }
     return true;
   }
-  // The next line, without its end; empty at the end of the connection.
+  // The next line, without its end; empty at the end of the connection too.
   std::string line() {
     for (;;) {
-      if (const std::size_t end = pending_.find('\n'); end != std::string::npos) {
+      if (const std::size_t end = pending_.find("\n"); end != std::string::npos) {
         std::string text = pending_.substr(0, end);
         pending_.erase(0, end + 1);
+        if (!text.empty() && text.back() == '\r') text.pop_back();
         return text;
       }
-      char piece[4096];
-      const ssize_t n = recv(fd_.get(), piece, sizeof piece, 0);
-      if (n <= 0) return "";
-      pending_.append(piece, static_cast<std::size_t>(n));
+      if (!receive()) return "";
     }
   }
-  json reply() { return json::parse(line(), nullptr, false); }
+  Reply reply() {
+    Reply reply;
+    const std::string first = line();
+    if (first.rfind("HTTP/1.1 ", 0) != 0) return reply;
+    reply.status = std::stoi(first.substr(9, 3));
+    std::size_t length = 0;
+    for (std::string field = line(); !field.empty(); field = line()) {
+      reply.header += field + "\n";
+      if (field.rfind("Content-Length: ", 0) == 0) length = std::stoul(field.substr(16));
+    }
+    while (pending_.size() < length && receive()) {
+    }
+    reply.body = pending_.substr(0, length);
+    pending_.erase(0, length);
+    return reply;
+  }
+  // The next line of a stream of events, out of its chunk; discarded at its end.
+  json event() {
+    for (;;) {
+      const std::string text = line();
+      if (text == "0" || (text.empty() && pending_.empty() && ended_)) return json(json::value_t::discarded);
+      if (text.rfind('{', 0) == 0) return json::parse(text, nullptr, false);
+    }
+  }
+  bool at_end() { return pending_.empty() && !receive(); }
 
  private:
+  void begin(const sockaddr* address, socklen_t size) {
+    const timeval patience{kPatienceSeconds, 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    connected_ = connect(fd_.get(), address, size) == 0;
+  }
+  bool receive() {
+    char piece[4096];
+    const ssize_t n = recv(fd_.get(), piece, sizeof piece, 0);
+    ended_ = n <= 0;
+    if (!ended_) pending_.append(piece, static_cast<std::size_t>(n));
+    return !ended_;
+  }
+
   UniqueFd fd_;
   bool connected_ = false;
+  bool ended_ = false;
   std::string pending_;
 };
 
 class ControlServerTest : public testing::Test {
  protected:
-  void start(const std::string& mount = "/mnt/x") {
-    auto server = ControlServer::start(mount, manager_, [this] { umounted_.set_value(); });
+  void start(const std::string& http = "", const std::string& mount = "/mnt/x") {
+    auto server = ControlServer::start(
+        mount, manager_, [this] { umounted_.set_value(); }, http);
     ASSERT_TRUE(server.ok()) << server.status().message();
     server_ = std::move(*server);
     path_ = control_socket_path(mount);
@@ -174,8 +242,8 @@ TEST_F(ControlServerTest, DestructionWaitsForCommandsAndAnswersThem) {
 TEST_F(ControlServerTest, BeginsNoCommandWhileItEnds) {
   start();
   RawClient late(path_);
-  ASSERT_TRUE(late.send(format_request("ping", json::object())));
-  ASSERT_TRUE(late.reply().value("ok", false));
+  ASSERT_TRUE(late.send(rpc("ping")));
+  ASSERT_EQ(late.reply().code(), "ok");
   manager_.close_gate();
   auto resize = std::async(std::launch::async, [this] { return call("resize", {{"name", "d"}}); });
   manager_.wait_for_calls(1);
@@ -183,7 +251,7 @@ TEST_F(ControlServerTest, BeginsNoCommandWhileItEnds) {
   while (std::filesystem::exists(path_)) std::this_thread::yield();
   // Whether this is read before or after the server learns that it ends, it is answered or the connection ends.
   for (int i = 0; i < 100; ++i) {
-    if (!late.send(format_request("resize", {{"name", "e" + std::to_string(i)}}))) break;
+    if (!late.send(rpc("resize", {{"name", "e" + std::to_string(i)}}))) break;
   }
   manager_.open_gate();
   ended.get();
@@ -194,51 +262,204 @@ TEST_F(ControlServerTest, OneConnectionMayAskAgainInOrder) {
   start();
   RawClient client(path_);
   ASSERT_TRUE(client.connected());
-  ASSERT_TRUE(client.send(format_request("resize", {{"name", "a"}}) + format_request("resize", {{"name", "b"}}) +
-                          format_request("ping", json::object())));
-  EXPECT_TRUE(client.reply().value("ok", false));
-  EXPECT_TRUE(client.reply().value("ok", false));
-  EXPECT_TRUE(client.reply().at("result").contains("mount"));
+  ASSERT_TRUE(client.send(rpc("resize", {{"name", "a"}}) + rpc("resize", {{"name", "b"}}) + rpc("ping")));
+  EXPECT_EQ(client.reply().code(), "ok");
+  EXPECT_EQ(client.reply().code(), "ok");
+  EXPECT_EQ(client.reply().value()["result"]["mount"], "/mnt/x");
   EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize a", "resize b"}));
 }
 
 TEST_F(ControlServerTest, BadJsonGetsAReplyAndTheConnectionGoesOn) {
   start();
   RawClient client(path_);
-  for (const std::string bad : {"not json\n", "\n", "[1]\n", "{\"command\":5}\n"}) {
-    ASSERT_TRUE(client.send(bad));
-    const json reply = client.reply();
-    EXPECT_FALSE(reply.value("ok", true)) << bad;
-    EXPECT_EQ(reply.value("code", ""), "invalid") << bad;
+  for (const std::string bad : {"not json", "", "[1]", "{\"method\":5}"}) {
+    ASSERT_TRUE(client.send(post(bad)));
+    EXPECT_EQ(client.reply().code(), "invalid") << bad;
   }
-  ASSERT_TRUE(client.send(format_request("ping", json::object())));
-  EXPECT_TRUE(client.reply().value("ok", false));
+  ASSERT_TRUE(client.send(rpc("ping")));
+  EXPECT_EQ(client.reply().code(), "ok");
+}
+
+TEST_F(ControlServerTest, ANotificationIsObeyedAndNotAnswered) {
+  start();
+  RawClient client(path_);
+  ASSERT_TRUE(client.send(post(R"({"jsonrpc":"2.0","method":"resize","params":{"name":"n"}})")));
+  const RawClient::Reply reply = client.reply();
+  EXPECT_EQ(reply.status, 204);
+  EXPECT_EQ(reply.body, "");
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize n"}));
+}
+
+TEST_F(ControlServerTest, WhatIsNotHttpIsRefused) {
+  start();
+  for (const std::string bad : {"nonsense\r\n\r\n", "GET / SPDY/9\r\n\r\n", "\x16\x03\x01\r\n\r\n",
+                                "POST /v1/rpc HTTP/1.1\r\nContent-Length: many\r\n\r\n"}) {
+    RawClient client(path_);
+    client.send(bad);  // may fail: it is refused at its beginning
+    EXPECT_EQ(client.reply().status, 400) << bad;
+    EXPECT_TRUE(client.at_end()) << bad;
+  }
+  EXPECT_TRUE(call("ping").ok());
 }
 
 TEST_F(ControlServerTest, ANestedBombDoesNotEndTheDaemon) {
   start();
   RawClient client(path_);
-  ASSERT_TRUE(client.send(R"({"command":"add","args":{"name":)" + std::string(60'000, '[') + "\n"));
-  EXPECT_EQ(client.reply().value("code", ""), "invalid");
-  ASSERT_TRUE(client.send(R"({"command":"add","args":{"name":)" + std::string(30'000, '[') + std::string(30'000, ']') +
-                          "}}\n"));
-  EXPECT_EQ(client.reply().value("code", ""), "invalid");
+  const std::string begin = R"({"jsonrpc":"2.0","id":1,"method":"add","params":{"name":)";
+  ASSERT_TRUE(client.send(post(begin + std::string(60'000, '['))));
+  EXPECT_EQ(client.reply().code(), "invalid");
+  ASSERT_TRUE(client.send(post(begin + std::string(30'000, '[') + std::string(30'000, ']') + "}}")));
+  EXPECT_EQ(client.reply().code(), "invalid");
   EXPECT_TRUE(call("ping").ok());
 }
 
-TEST_F(ControlServerTest, RefusesMessagesOver64KiB) {
+TEST_F(ControlServerTest, RefusesBodiesOver64KiBAndHeadersOver8KiB) {
   start();
   RawClient large(path_);
-  std::string request = format_request("resize", {{"name", std::string(kMaxMessageBytes - 100, 'n')}});
-  ASSERT_LE(request.size(), kMaxMessageBytes);
-  ASSERT_TRUE(large.send(request));
-  EXPECT_TRUE(large.reply().value("ok", false));
+  const std::string body = format_rpc("resize", {{"name", std::string(kMaxMessageBytes - 100, 'n')}});
+  ASSERT_LE(body.size(), kMaxMessageBytes);
+  ASSERT_TRUE(large.send(post(body)));
+  EXPECT_EQ(large.reply().code(), "ok");
 
   RawClient larger(path_);
-  larger.send(std::string(kMaxMessageBytes + 1, 'x'));  // may fail: the server need not read all of it
-  EXPECT_EQ(larger.reply().value("code", ""), "invalid");
-  EXPECT_EQ(larger.line(), "") << "the rest of that message cannot be told from the next one";
+  larger.send(post(std::string(kMaxMessageBytes + 1, 'x')));  // may fail: the server need not read all of it
+  RawClient::Reply reply = larger.reply();
+  EXPECT_EQ(reply.status, 413);
+  EXPECT_EQ(reply.code(), "invalid");
+  EXPECT_TRUE(larger.at_end()) << "the rest of that message cannot be told from the next one";
+
+  RawClient chunked(path_);
+  chunked.send("POST /v1/rpc HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + std::string(0x20000, 'x'));
+  EXPECT_EQ(chunked.reply().status, 413);
+
+  RawClient header(path_);
+  header.send(post("{}", "X-Long: " + std::string(kMaxHeaderBytes, 'x') + "\r\n"));
+  EXPECT_EQ(header.reply().status, 431);
+  EXPECT_TRUE(header.at_end());
   EXPECT_TRUE(call("ping").ok());
+}
+
+TEST_F(ControlServerTest, PathsAreForLooking) {
+  StatusReport report;
+  report.cache_devs.emplace_back().label = "fast";
+  report.logic_devs.emplace_back().name = "db";
+  report.logic_devs.back().state = "running";
+  manager_.report(report);
+  start();
+  RawClient client(path_);
+  const auto ask = [&](const std::string& request) {
+    EXPECT_TRUE(client.send(request));
+    return client.reply();
+  };
+  EXPECT_EQ(ask(get("/v1/status")).value()["cache_devs"][0]["label"], "fast");
+  EXPECT_EQ(ask(get("/v1/stats?name=db")).value()["logic_dev"]["writes"], 3);
+  EXPECT_EQ(ask(get("/v1/stats")).status, 400);
+  EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
+  EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "add");
+  RawClient::Reply health = ask(get("/healthz"));
+  EXPECT_EQ(health.status, 200);
+  EXPECT_EQ(health.body, "ok\n");
+  EXPECT_EQ(ask(get("/v1/nothing")).status, 404);
+  EXPECT_EQ(ask(get("/v1/status/")).status, 404);
+  EXPECT_EQ(ask(get("/v1/rpc")).status, 405);
+  EXPECT_EQ(ask("DELETE /v1/status HTTP/1.1\r\n\r\n").status, 405);
+  EXPECT_EQ(ask(get("/v1/events?after=x")).status, 400);
+
+  report.logic_devs[0].state = "failed";
+  report.logic_devs[0].detail = "its log is damaged";
+  manager_.report(report);
+  health = ask(get("/healthz"));
+  EXPECT_EQ(health.status, 503);
+  EXPECT_NE(health.body.find("critical\nlogical device db: it is failed: its log is damaged"), std::string::npos);
+}
+
+TEST_F(ControlServerTest, EventsAreKeptAndFollowed) {
+  StatusReport report;
+  report.logic_devs.emplace_back().name = "db";
+  report.logic_devs.back().state = "running";
+  manager_.report(report);
+  start();
+  RawClient follower(path_);
+  ASSERT_TRUE(follower.send(get("/v1/events")));
+  const RawClient::Reply begin = follower.reply();
+  EXPECT_EQ(begin.status, 200);
+  EXPECT_NE(begin.header.find("application/x-ndjson"), std::string::npos);
+  json event = follower.event();
+  ASSERT_TRUE(event.is_object());
+  EXPECT_EQ(event["number"], 1);
+  EXPECT_EQ(event["kind"], "logic_dev_added");
+  EXPECT_EQ(event["object"], "db");
+
+  report.logic_devs[0].backing_fails = true;
+  report.logic_devs[0].detail = "no space";
+  manager_.report(report);
+  event = follower.event();
+  EXPECT_EQ(event["number"], 2);
+  EXPECT_EQ(event["kind"], "backing_failed");
+  EXPECT_EQ(event["severity"], "error");
+  EXPECT_EQ(event["message"], "no space");
+
+  RawClient once(path_);
+  ASSERT_TRUE(once.send(get("/v1/events?follow=0&after=1")));
+  once.reply();
+  EXPECT_EQ(once.event()["number"], 2);
+  EXPECT_TRUE(once.event().is_discarded()) << "it ends";
+  const auto listed = call("events", {{"after", 1U}});
+  ASSERT_TRUE(listed.ok());
+  EXPECT_EQ(json::parse(*listed)["events"].size(), 1U);
+  server_.reset();
+  EXPECT_TRUE(follower.event().is_discarded()) << "it ends with the daemon";
+}
+
+TEST_F(ControlServerTest, FollowersAreLimitedAndTheirPlacesComeBack) {
+  start();
+  std::vector<std::unique_ptr<RawClient>> followers;
+  for (int i = 0; i < 16; ++i) {
+    followers.push_back(std::make_unique<RawClient>(path_));
+    ASSERT_TRUE(followers.back()->send(get("/v1/events")));
+    ASSERT_EQ(followers.back()->reply().status, 200) << i;
+  }
+  RawClient refused(path_);
+  ASSERT_TRUE(refused.send(get("/v1/events")));
+  EXPECT_EQ(refused.reply().status, 503);
+  followers.pop_back();
+  // The server learns of a hang-up some time after it.
+  int status = 503;
+  for (int i = 0; i < 100'000 && status == 503; ++i) {
+    RawClient again(path_);
+    ASSERT_TRUE(again.send(get("/v1/events")));
+    status = again.reply().status;
+  }
+  EXPECT_EQ(status, 200);
+}
+
+TEST_F(ControlServerTest, OverTcpEverybodyMayLookAndNobodyChange) {
+  start("127.0.0.1:0");
+  ASSERT_NE(server_->http_port(), 0);
+  RawClient client(server_->http_port());
+  ASSERT_TRUE(client.connected());
+  ASSERT_TRUE(client.send(get("/v1/status") + rpc("ping") + rpc("resize", {{"name", "d"}}) + rpc("umount")));
+  EXPECT_EQ(client.reply().status, 200);
+  EXPECT_EQ(client.reply().code(), "ok");
+  EXPECT_EQ(client.reply().code(), "permission");
+  EXPECT_EQ(client.reply().code(), "permission");
+  EXPECT_TRUE(manager_.calls().empty());
+  const auto second = ControlServer::start(
+      "/mnt/y", manager_, [] {}, std::to_string(server_->http_port()));
+  EXPECT_EQ(second.status().code(), Errc::busy);
+  EXPECT_EQ(ControlServer::start(
+                "/mnt/y", manager_, [] {}, "localhost:http")
+                .status()
+                .code(),
+            Errc::invalid);
+  server_.reset();
+  RawClient gone(path_);
+  EXPECT_FALSE(gone.connected());
+}
+
+TEST_F(ControlServerTest, WithoutBeingAskedItListensNowhereElse) {
+  start();
+  EXPECT_EQ(server_->http_port(), 0);
 }
 
 TEST_F(ControlServerTest, RefusesMoreThan64Connections) {
@@ -247,8 +468,8 @@ TEST_F(ControlServerTest, RefusesMoreThan64Connections) {
   for (int i = 0; i < 64; ++i) {
     clients.push_back(std::make_unique<RawClient>(path_));
     ASSERT_TRUE(clients.back()->connected());
-    ASSERT_TRUE(clients.back()->send(format_request("ping", json::object())));
-    ASSERT_TRUE(clients.back()->reply().value("ok", false)) << i;
+    ASSERT_TRUE(clients.back()->send(rpc("ping")));
+    ASSERT_EQ(clients.back()->reply().code(), "ok") << i;
   }
   const auto refused = call("ping");
   ASSERT_FALSE(refused.ok());
@@ -265,12 +486,12 @@ TEST_F(ControlServerTest, AClientThatLeavesEarlyHurtsNobody) {
   manager_.close_gate();
   {
     RawClient client(path_);
-    ASSERT_TRUE(client.send(format_request("resize", {{"name", "d"}})));
+    ASSERT_TRUE(client.send(rpc("resize", {{"name", "d"}})));
     manager_.wait_for_calls(1);
   }
   {
     RawClient half(path_);
-    ASSERT_TRUE(half.send("{\"comm"));
+    ASSERT_TRUE(half.send("POST /v1/rpc HTTP/1.1\r\nContent-Le"));
   }
   manager_.open_gate();
   EXPECT_TRUE(call("ping").ok());
@@ -311,9 +532,7 @@ TEST_F(ControlServerTest, OthersMayLookButNotChange) {
     if (setuid(65534) == 0) {
       for (const char* command : {"ping", "status", "version", "add", "remove", "flush", "resize", "umount"}) {
         RawClient client(path_);
-        const bool sent = client.send(std::string(R"({"command":")") + command + R"(","args":{}})" + "\n");
-        const json reply = sent ? client.reply() : json();
-        codes += reply.is_object() ? reply.value("code", "ok") + " " : "none ";
+        codes += client.send(rpc(command)) ? client.reply().code() + " " : "none ";
       }
     }
     const bool written = write(to_parent.get(), codes.data(), codes.size()) == static_cast<ssize_t>(codes.size());

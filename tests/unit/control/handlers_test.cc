@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "control/command_table.h"
+#include "control/event_log.h"
 #include "control/jobs.h"
 #include "control/version.h"
 #include "tests/unit/control/fake_manager.h"
@@ -40,7 +41,8 @@ class HandlersTest : public testing::Test {
   FakeManager manager_;
   int umounts_ = 0;
   Jobs jobs_;
-  CommandContext context_{manager_, "/mnt/x", [this] { ++umounts_; }, jobs_};
+  EventLog events_;
+  CommandContext context_{manager_, "/mnt/x", [this] { ++umounts_; }, jobs_, events_};
 };
 
 TEST_F(HandlersTest, PingAndVersionSayWhoAnswers) {
@@ -218,6 +220,15 @@ TEST_F(HandlersTest, StatusCanBeOfOneLogicalDevice) {
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.status().code(), Errc::not_found);
   EXPECT_NE(none.status().message().find("c"), std::string::npos);
+}
+
+TEST_F(HandlersTest, EventsAreThoseAfterANumber) {
+  EXPECT_EQ(run("events")->at("events").size(), 0U);
+  for (const char* object : {"a", "b"}) events_.add({EventKind::mode_changed, object, "m"});
+  EXPECT_EQ(run("events")->at("events").size(), 2U);
+  const json later = run("events", {{"after", 1U}})->at("events");
+  ASSERT_EQ(later.size(), 1U);
+  EXPECT_EQ(later[0]["object"], "b");
 }
 
 TEST_F(HandlersTest, UmountAsksOnce) {

@@ -19,10 +19,11 @@ std::set<std::string> keys(const json& object) {
 
 TEST(StatusJson, HasTheAgreedShape) {
   const json status = status_to_json(StatusReport{}, "/mnt/x");
-  EXPECT_EQ(keys(status), (std::set<std::string>{"schema", "version", "mount", "cache_devs", "logic_devs"}));
+  EXPECT_EQ(keys(status), (std::set<std::string>{"schema", "version", "mount", "health", "cache_devs", "logic_devs"}));
   EXPECT_EQ(status["schema"]["major"], 1);
   EXPECT_TRUE(status["schema"]["minor"].is_number_unsigned() || status["schema"]["minor"].is_number_integer());
   EXPECT_EQ(status["version"], kVersion);
+  EXPECT_EQ(status["health"], (json{{"level", "ok"}, {"reasons", json::array()}}));
   EXPECT_EQ(status["mount"], "/mnt/x");
   EXPECT_TRUE(status["cache_devs"].is_array() && status["cache_devs"].empty());
   EXPECT_TRUE(status["logic_devs"].is_array() && status["logic_devs"].empty());
@@ -65,6 +66,7 @@ TEST(StatusJson, CarriesEveryField) {
   device.mode = "writethrough";
   device.pending_mode = "writeback";
   device.detached = true;
+  device.backing_fails = true;
   device.state = "failed";
   device.detail = "why";
   device.lost_ranges = {{512, 1024}};
@@ -74,6 +76,7 @@ TEST(StatusJson, CarriesEveryField) {
                           {"mode", "writethrough"},
                           {"pending_mode", "writeback"},
                           {"detached", true},
+                          {"backing_fails", true},
                           {"state", "failed"},
                           {"detail", "why"},
                           {"lost_ranges", {{{"offset", 512}, {"length", 1024}}}}});
@@ -84,7 +87,7 @@ TEST(StatusJson, CarriesEveryField) {
   constexpr std::size_t kText = sizeof(std::string);
   constexpr std::size_t kNumber = sizeof(std::uint64_t);
   EXPECT_EQ(sizeof(CacheDevStats), 7 * kText + cache_dev_numbers().size() * kNumber) << "a field is not in the table";
-  // `detached` takes as much as a number.
+  // `detached` and `backing_fails` take as much as a number.
   EXPECT_EQ(sizeof(LogicDevStats),
             7 * kText + sizeof(std::vector<ByteRange>) + (logic_dev_numbers().size() + 1) * kNumber)
       << "a field is not in the table";

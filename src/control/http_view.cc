@@ -1,0 +1,134 @@
+#include "control/http_view.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <string_view>
+
+#include "control/command_table.h"
+#include "control/event_log.h"
+#include "control/health.h"
+#include "control/rpc.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+HttpReply json_reply(const json& value) {
+  return {200, "application/json", value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"};
+}
+
+struct Target {
+  std::string path;
+  std::map<std::string, std::string> query;
+};
+
+Target split_target(const std::string& text) {
+  Target target;
+  const std::size_t mark = text.find('?');
+  target.path = text.substr(0, mark);
+  if (mark == std::string::npos) return target;
+  std::string_view rest = std::string_view(text).substr(mark + 1);
+  while (!rest.empty()) {
+    const std::string_view pair = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
+    const std::size_t equals = pair.find('=');
+    target.query[std::string(pair.substr(0, equals))] =
+        equals == std::string_view::npos ? "" : std::string(pair.substr(equals + 1));
+  }
+  return target;
+}
+
+// A command of Caller::anyone, as if given by POST.
+HttpReply look(const CommandContext& context, const char* command, const json& args) {
+  const auto reply = run_command(*find_command(command), context, args);
+  if (reply) return json_reply(*reply);
+  return refusal(reply.status().code() == Errc::not_found ? 404 : 400, reply.status());
+}
+
+HttpAnswer answer_rpc(const CommandContext& context, const std::string& body, bool may_change) {
+  const ParsedRpc parsed = parse_rpc(body);
+  const json id = parsed.request.id;
+  const auto reply = [id](std::string text) { return HttpReply{200, "application/json", std::move(text)}; };
+  if (!parsed.failure.status.ok()) return reply(format_rpc_failure(id, parsed.failure));
+  const std::string& method = parsed.request.method;
+  const Command* const command = find_command(method);
+  if (command == nullptr) {
+    const Status none(Errc::invalid, "there is no command '" + method.substr(0, 64) + "'");
+    return reply(format_rpc_failure(id, {kRpcNoMethod, none}));
+  }
+  if (command->caller == Caller::owner && !may_change) {
+    return reply(format_rpc_reply(
+        id, Status(Errc::permission, "'" + method + "' needs root or the mount's owner, and the unix socket")));
+  }
+  const auto run = [&context, command, params = parsed.request.params, id, reply] {
+    const auto result = run_command(*command, context, params);
+    return id.is_null() ? HttpReply{204, "", ""} : reply(format_rpc_reply(id, result));
+  };
+  if (command->pace == Pace::slow) return LaterReply(run);
+  return run();
+}
+
+HttpAnswer answer_events(const Target& target) {
+  EventStream stream;
+  for (const auto& [key, value] : target.query) {
+    if (key == "follow" && (value == "0" || value == "1")) {
+      stream.follow = value == "1";
+      continue;
+    }
+    std::uint64_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (key != "after" || value.empty() || error != std::errc() || end != value.data() + value.size()) {
+      return refusal(400, Status(Errc::invalid, "/v1/events takes after=NUMBER and follow=0|1"));
+    }
+    stream.after = number;
+  }
+  return stream;
+}
+
+HttpReply answer_health(const CommandContext& context) {
+  const Health health = health_of(context.manager.status());
+  HttpReply reply{health.level == HealthLevel::critical ? 503U : 200U, "text/plain; charset=utf-8", ""};
+  reply.body = std::string(to_string(health.level)) + "\n";
+  for (const std::string& reason : health.reasons) reply.body += reason + "\n";
+  return reply;
+}
+
+}  // namespace
+
+HttpReply refusal(unsigned http_status, const Status& status) {
+  return {http_status, "application/json", format_rpc_reply(nullptr, status) + "\n"};
+}
+
+HttpAnswer answer(const CommandContext& context, const HttpRequest& request, bool may_change) {
+  const Target target = split_target(request.target);
+  const bool is_rpc = target.path == "/v1/rpc";
+  const char* const method = is_rpc ? "POST" : "GET";
+  using Look = HttpAnswer (*)(const CommandContext&, const Target&);
+  static const std::map<std::string, Look> looks = {
+      {"/v1/status", [](const auto& c, const auto&) { return HttpAnswer(look(c, "status", json::object())); }},
+      {"/v1/stats",
+       [](const auto& c, const Target& t) {
+         const auto name = t.query.find("name");
+         return HttpAnswer(look(c, "stats", name == t.query.end() ? json::object() : json{{"name", name->second}}));
+       }},
+      {"/v1/jobs", [](const auto& c, const auto&) { return HttpAnswer(look(c, "jobs", json::object())); }},
+      {"/v1/describe", [](const auto& c, const auto&) { return HttpAnswer(look(c, "describe", json::object())); }},
+      {"/v1/events", [](const auto&, const Target& t) { return answer_events(t); }},
+      {"/healthz", [](const auto& c, const auto&) { return HttpAnswer(answer_health(c)); }},
+  };
+  const auto found = looks.find(target.path);
+  if (!is_rpc && found == looks.end()) {
+    return refusal(404, Status(Errc::not_found, "there is no " + target.path.substr(0, 64) +
+                                                    "; there are /v1/rpc, /v1/status, /v1/stats, /v1/jobs, "
+                                                    "/v1/describe, /v1/events, /healthz"));
+  }
+  if (request.method != method) {
+    return refusal(405, Status(Errc::invalid, target.path + " is asked with " + method));
+  }
+  return is_rpc ? answer_rpc(context, request.body, may_change) : found->second(context, target);
+}
+
+}  // namespace pcache

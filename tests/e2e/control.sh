@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The control plane beside a backing that hangs: what is asked with curl, over the unix socket and over TCP, is answered
+# while nothing can be written back and the cache is full.
+. "$(dirname "$0")/lib.sh"
+command -v curl >/dev/null || skip "no curl"
+
+frozen=
+thaw() { [ -z "$frozen" ] || fsfreeze --unfreeze "$T/fs"; frozen=; }
+finish() {
+  local status=$?
+  set +e
+  thaw
+  (exit $status)
+  cleanup
+}
+trap finish EXIT
+# Freezing what is frozen already fails.
+hangs() { ! fsfreeze --freeze "$T/fs" 2>/dev/null; }
+
+truncate -s 192M "$SHM/image"
+mkfs.ext4 -q "$SHM/image"
+attach "$SHM/image"
+mkdir "$T/fs"
+mount "$LOOP" "$T/fs"
+mounts+=("$T/fs")
+fallocate -l 96M "$T/fs/backing"
+p format "$SHM/cache" --size 32M
+for PORT in $(seq 49494 49594); do
+  p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=24h,full_max_wait=24h --http "$PORT" 2>"$T/err" && break
+  grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
+done
+p add dev "$T/fs/backing"
+head -c 96M /dev/urandom >"$T/data"
+SOCKET=$(echo "$PCACHEFS_RUN_DIR"/*.sock)
+ask() { curl -sS --max-time 60 --unix-socket "$SOCKET" "http://x$1" "${@:2}"; }
+rpc() { ask /v1/rpc -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-"{}"}}"; }
+
+say "the backing hangs, and the cache fills up"
+fsfreeze --freeze "$T/fs"
+frozen=1
+dd if="$T/data" of="$MNT/dev" bs=1M oflag=direct conv=notrunc status=none &
+writer=$!
+for _ in $(seq 600); do
+  [ "$(stat_of dev space_waits)" -gt 0 ] && break
+  sleep 0.1
+done
+[ "$(stat_of dev space_waits)" -gt 0 ] || fail "the cache is not full"
+
+say "status, stats, jobs, health and events answer all the same"
+hangs || fail "the backing does not hang"
+ask /v1/status | jq -e '.logic_devs[0].dirty_bytes > 0 and .schema.major == 1' >/dev/null || fail "no status"
+ask '/v1/stats?name=dev' | jq -e '.logic_dev.writes > 0' >/dev/null || fail "no stats"
+ask /healthz | grep -q '^ok$' || fail "no health"
+rpc status | jq -e '.result.logic_devs[0].name == "dev"' >/dev/null || fail "no status over JSON-RPC"
+
+say "a drain is a job, which can be seen and cancelled"
+job=$(rpc drain '{"name":"dev"}' | jq -e .result.job)
+ask /v1/jobs | jq -e ".jobs[] | select(.job == $job) | .state == \"running\"" >/dev/null || fail "no running job"
+rpc cancel "{\"job\":$job}" | jq -e .result >/dev/null || fail "it cannot be cancelled"
+for _ in $(seq 600); do
+  [ "$(ask /v1/jobs | jq -r ".jobs[] | select(.job == $job) | .state")" = running ] || break
+  sleep 0.1
+done
+[ "$(ask /v1/jobs | jq -r ".jobs[] | select(.job == $job) | .state")" = cancelled ] || fail "it was not cancelled"
+p jobs | grep -q "drain dev  cancelled" || fail "jobs does not list it"
+for _ in $(seq 600); do  # a look each second
+  p events | grep -q "writes_wait  dev" && break
+  sleep 0.1
+done
+p events | grep -q "writes_wait  dev" || fail "events does not list that writes wait"
+ask '/v1/events?follow=0' | jq -se 'any(.kind == "writes_wait")' >/dev/null || fail "no event of it"
+
+say "over TCP everybody may look and nobody change"
+curl -sS --max-time 60 "http://127.0.0.1:$PORT/v1/status" | jq -e .logic_devs >/dev/null || fail "no status over TCP"
+curl -sS --max-time 60 "http://127.0.0.1:$PORT/v1/rpc" -d '{"jsonrpc":"2.0","id":1,"method":"umount"}' |
+  jq -e '.error.data.code == "permission"' >/dev/null || fail "umount over TCP"
+hangs || fail "the backing did not hang all the while"
+
+say "when the backing is back, everything goes on"
+thaw
+wait "$writer"
+p drain dev
+[ "$(stat_of dev dirty_bytes)" -eq 0 ] || fail "dirty after a drain"
+cmp "$T/fs/backing" "$T/data" || fail "the backing has other data"
