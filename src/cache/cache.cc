@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/pause_point.h"
+#include "cache/io_group.h"
 
 namespace pcache {
 namespace {
@@ -160,8 +161,18 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
     return Status(Errc::invalid, "the name, path or identity of backing device " + backing->path() + " is too long");
   }
   store_settings(record, settings);
+  // What is kept of the backing counts after a power cut, and so has to be on it.
+  {
+    IoGroup flush;
+    backing->flush(flush.start());
+    if (const int error = flush.wait(); error != 0) {
+      return Status::from_errno(error, "backing device " + backing->path() + ": cannot flush");
+    }
+  }
   const std::lock_guard shares(shares_mutex_);
-  if (Status status = check_share_min(nullptr, settings.get(Setting::share_min), record.streams); !status.ok()) {
+  Settings in_force = settings;
+  in_force.merge(options_.settings);
+  if (Status status = check_share_min(nullptr, in_force.get(Setting::share_min), record.streams); !status.ok()) {
     return status;
   }
   const auto place = cache_dev_->add_device(record);
@@ -193,16 +204,15 @@ void Cache::drop(const std::shared_ptr<CachedDevice>& device) {
   reserve_.fetch_sub(device->stream_count(), std::memory_order_relaxed);
 }
 
+// It does not count as closed: others may still take its clean segments.
 Status Cache::park(const std::shared_ptr<CachedDevice>& device) {
   if (Status status = commit({device.get()}); !status.ok()) return status;
   if (Status status = cache_dev_->set_parked(device->place(), true); !status.ok()) return status;
   device->set_parked();
   device->stop();
   const std::lock_guard reclaim(reclaim_mutex_);  // it appends too
-  if (page_media_) {
-    if (Status status = cache_dev_->space().persist(0, cache_dev_->space().size()); !status.ok()) return status;
-  }
-  return device->mark_closed();
+  const std::lock_guard lock(commit_mutex_);
+  return page_media_ ? persist_all() : Status();
 }
 
 Result<std::shared_ptr<CachedDevice>> Cache::unpark(const std::shared_ptr<CachedDevice>& parked,

@@ -40,7 +40,8 @@ class Cache {
   // serves operations as soon as start() was called; without one it only keeps its data.
   Result<std::shared_ptr<CachedDevice>> attach(const CacheDev::Device& device, std::unique_ptr<BackingDev> backing);
 
-  // Makes a new logical device. Errors: no_space (no room for its streams), failed.
+  // Makes a new logical device. Persist order: the backing's flush, its record. Errors: no_space (no room for its
+  // streams), failed.
   Result<std::shared_ptr<CachedDevice>> add(const std::string& name, std::unique_ptr<BackingDev> backing,
                                             const Settings& settings = {});
 
@@ -49,7 +50,7 @@ class Cache {
   Status remove(const std::shared_ptr<CachedDevice>& device);
 
   // Stops a logical device and keeps it for later, with all that was acknowledged. Persist order: everything stored,
-  // the record that says so, that its log is closed.
+  // the record that says so, what was stored since.
   Status park(const std::shared_ptr<CachedDevice>& device);
   // Brings a parked one up again with its backing, whose identity the caller has checked, in place of `parked`.
   Result<std::shared_ptr<CachedDevice>> unpark(const std::shared_ptr<CachedDevice>& parked,

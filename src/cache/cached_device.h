@@ -194,6 +194,8 @@ class CachedDevice final : public LogicDev {
   Status begin_switch(const ModeChoice& to);
   // How the last switch ended; nothing: it is still under way after `timeout_ms`.
   std::optional<Status> await_switch(std::uint64_t timeout_ms);
+  // Writes and discards that have begun to go to the backing past the log, and not ended.
+  std::size_t direct_operations() const { return gate_.entered(); }
   // What is being switched to.
   std::optional<ModeChoice> pending_mode() const;
 
@@ -321,7 +323,7 @@ class CachedDevice final : public LogicDev {
   void write_direct(std::unique_ptr<WriteOp> op, const std::byte* from);
   static Completion direct_completion(std::unique_ptr<WriteOp> op);
   void wrote_direct(std::unique_ptr<WriteOp> op, int error);
-  void keep(std::uint64_t offset, const std::byte* data, std::uint64_t length);
+  void keep(const WriteOp& op, std::uint64_t length);
   void flush_backing(Completion done);
   // Both wait for the backing's flush, and return its error. Where it fails, the second one sees to it, in the modes
   // that write to the backing, that nothing counts that the backing may have dropped.
@@ -384,6 +386,7 @@ class CachedDevice final : public LogicDev {
 
   // writeback.cc
   std::uint64_t last_epoch_to_write_back();
+  void forget_pass();  // under writeback_mutex_
   EpochContent collect(std::uint64_t epoch);
   Status write_part(WritebackPass& pass, std::uint64_t bytes, std::uint64_t& written);
   int write_zeroes(const EpochContent& content);

@@ -43,6 +43,8 @@ class DirectGate {
   void set(State state);
   // Returns when all that entered have left.
   void await_empty();
+  // So many have entered and not left.
+  std::size_t entered() const { return count_.load(); }
   // Whether an operation on `block` has entered and not left. Whoever asks under its stream's lock, and hears no, comes
   // before the operation takes that lock.
   bool is_busy(std::uint64_t block) const { return is_busy(block, block + 1); }

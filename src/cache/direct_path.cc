@@ -60,6 +60,7 @@ void CachedDevice::start_direct(std::unique_ptr<WriteOp> op) {
   switch (const Progress progress = refused ? Progress::failed : invalidate(*op)) {
     case Progress::done:
       PCACHE_PAUSE_POINT("direct.invalidated");
+      op->direct->failed_flushes = backing_flush_->failures();
       return issue_direct(std::move(op));
     case Progress::no_space:
     case Progress::no_share:
@@ -211,7 +212,7 @@ void CachedDevice::wrote_direct(std::unique_ptr<WriteOp> op, int error) {
       const std::lock_guard lock(stream.lock);
       count_written(stream, *op, length);
     }
-    if (mode() == Mode::writethrough && op->direct->bounce.size() != kSectorSize) keep(op->offset, op->data, length);
+    if (mode() == Mode::writethrough && op->direct->bounce.size() != kSectorSize) keep(*op, length);
     op->data += length;
   }
   op->direct->bounce = AlignedBuffer(0);
@@ -219,18 +220,20 @@ void CachedDevice::wrote_direct(std::unique_ptr<WriteOp> op, int error) {
   issue_direct(std::move(op));
 }
 
-// Keeps what was written through, as far as there is space without waiting: the whole blocks of it.
-void CachedDevice::keep(std::uint64_t offset, const std::byte* data, std::uint64_t length) {
-  std::uint64_t block = div_ceil(offset, kBlockSize);
-  const std::uint64_t end = (offset + length) / kBlockSize;
+// Keeps what was written through, as far as there is space without waiting: the whole blocks of it. Not where a flush
+// failed since: the backing may have dropped it.
+void CachedDevice::keep(const WriteOp& op, std::uint64_t length) {
+  std::uint64_t block = div_ceil(op.offset, kBlockSize);
+  const std::uint64_t end = (op.offset + length) / kBlockSize;
   while (block < end) {
     Stream& stream = stream_of(block);
     const std::uint64_t window_end = (block / kWindowBlocks + 1) * kWindowBlocks;
     const std::lock_guard lock(stream.lock);
+    if (backing_flush_->failures() != op.direct->failed_flushes) return;
     std::array<LogEntry, kBatchBlocks> entries;
     std::size_t count = 0;
     for (; count < entries.size() && block + count < std::min(end, window_end); ++count) {
-      entries[count] = {RecordType::clean, block + count, 1, data + ((block + count) * kBlockSize - offset)};
+      entries[count] = {RecordType::clean, block + count, 1, op.data + ((block + count) * kBlockSize - op.offset)};
     }
     if (fill_log(stream, {entries.data(), count}) == 0) return;
     block += count;
@@ -243,6 +246,7 @@ bool CachedDevice::void_unflushed() {
   unflushed_is_void_ = true;
   for (const auto& stream : streams_) {
     const std::lock_guard lock(stream->lock);
+    overtake(*stream, 0, blocks());  // nor is what is being read of it
     std::vector<std::uint64_t> lsns;
     try {
       lsns.reserve(stream->log.next_lsn() - stream->first_dirty_lsn());
@@ -276,7 +280,7 @@ int CachedDevice::flush_direct() {
   const int error = await_backing_flush();
   if (error == 0) return 0;
   flush_error_ = true;
-  void_unflushed();
+  if (is_direct(mode())) void_unflushed();
   return error;
 }
 

@@ -34,7 +34,14 @@ Status CachedDevice::grow_to_backing() try {
   backing_bytes_ = *backing_bytes;
   if (*backing_bytes > kMaxDeviceBytes) return refused(Errc::invalid, "its backing device has more than 2^60 bytes");
   if (*backing_bytes == size_bytes()) return Status();
-  if (const int error = await_backing_flush(); error != 0) return backing_failure(error, "flush");
+  {
+    const std::lock_guard step(writeback_mutex_);
+    if (const int error = flush_direct(); error != 0) {
+      // What it had taken of the blocks that are being written back may be gone: that begins anew.
+      forget_pass();
+      return backing_failure(error, "flush");
+    }
+  }
   if (size_bytes() % kBlockSize == 0) return grow_to(*backing_bytes);
 
   if (mode() != Mode::writeback) {
@@ -44,6 +51,7 @@ Status CachedDevice::grow_to_backing() try {
     if (drain(0) != 0 && lost_blocks() == 0) {
       return refused(Errc::failed, "its backing device did not take all data, which comes first");
     }
+    PCACHE_PAUSE_POINT("resize.drained");
     const auto grown = grow_from_part(*backing_bytes);
     if (!grown) return grown.status().with_prefix("logical device " + name_ + " cannot be resized");
     if (*grown == Grown::yes) return Status();
@@ -79,6 +87,7 @@ Result<CachedDevice::Grown> CachedDevice::grow_from_part(std::uint64_t size) {
   PCACHE_PAUSE_POINT("resize.read");
 
   const std::lock_guard lock(stream.lock);
+  if (!appends_) return Status(Errc::busy, "its mode is being switched");
   const SlotId slot = stream.index.find(block);
   const bool cached = slot != kNoSlot;
   const SlotKey key = cached ? cache_.slots().key(slot) : SlotKey();

@@ -122,8 +122,7 @@ CachedDevice::WriteBack CachedDevice::write_back(std::uint64_t bytes) try {
   if (status.ok()) status = mark_clean(pass.content);
   if (status.ok()) note_progress(pass, 0);
   const std::uint64_t last = pass.content.epoch;
-  pass_.reset();
-  pass_slots_written_ = 0;
+  forget_pass();
   if (!status.ok()) {
     writeback_failed(status);
     return {WriteBack::Step::failed, done.bytes};
@@ -148,6 +147,12 @@ CachedDevice::WriteBack CachedDevice::write_back(std::uint64_t bytes) try {
   // Only collecting takes memory: the epoch is as dirty as before.
   writeback_failed(Status(Errc::failed, "out of memory"));
   return {WriteBack::Step::failed, 0};
+}
+
+// What is left of it stays dirty, with all that it has written.
+void CachedDevice::forget_pass() {
+  pass_.reset();
+  pass_slots_written_ = 0;
 }
 
 // The last of the epochs that are written back together next, 0 if there is none: one, or, where no order is asked for,

@@ -134,6 +134,9 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
+  if (options.settings.has(Setting::share_min)) {
+    if (Status status = (*cache)->check_share_min(nullptr, 0); !status.ok()) return status;
+  }
   (*cache)->start();
   if (!attacher_.running()) attacher_.start();
   const std::unique_lock lock(mutex_);

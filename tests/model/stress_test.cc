@@ -1,6 +1,7 @@
 // Many threads on one logical device, background work running, the device three times the cache's size. Each thread has
-// a region of its own, checked against a byte array; all of them share one whose blocks say what they are. A failure
-// prints the seed; PCACHE_SEED and PCACHE_STRESS_OPS set seed and length.
+// a region of its own, checked against a byte array; all of them share one whose blocks say what they are. Meanwhile
+// others switch its mode, change its settings, drain and resize it. A failure prints the seed; PCACHE_SEED and
+// PCACHE_STRESS_OPS set seed and length.
 
 #include <gtest/gtest.h>
 
@@ -9,14 +10,18 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "base/units.h"
 #include "tests/support/engine_rig.h"
 #include "tests/support/environment.h"
+#include "tests/support/random_changes.h"
 
 namespace pcache {
 namespace {
@@ -172,43 +177,146 @@ class Client {
   std::vector<std::byte> model_;
 };
 
+// Changes what a device does while it is in use, until it is told to end. None of it is to disturb anybody.
+class Operator {
+ public:
+  Operator(EngineRig& rig, std::uint64_t seed) : rig_(rig), random_(seed) {}
+
+  void switch_modes() {
+    const ModeChoice to = random_mode(below_);
+    ASSERT_TRUE(rig_.device().begin_switch(to).ok());
+    std::optional<Status> ended;
+    while (!(ended = rig_.device().await_switch(1000))) {
+    }
+    ASSERT_TRUE(ended->ok()) << ended->message();
+    ASSERT_TRUE(rig_.device().mode_choice() == to);
+    ++done_;
+  }
+
+  void change_others() {
+    constexpr std::uint64_t kMostBytes = kDevice + kMiB;
+    switch (below_(8)) {
+      case 0:
+        ASSERT_EQ(rig_.device().drain(0), 0);
+        break;
+      case 1:
+        ASSERT_TRUE(rig_.device().begin_drain().has_value());
+        break;
+      case 2: {
+        if (rig_.device().size_bytes() < kMostBytes) rig_.backing().grow_by((1 + below_(16)) * kSectorSize);
+        const Status status = rig_.device().grow_to_backing();
+        ASSERT_TRUE(status.ok() || status.code() == Errc::busy || status.code() == Errc::no_space) << status.message();
+        break;
+      }
+      default: {
+        Settings changes = random_settings(below_, 40);
+        // Nothing may fail for lack of space, nor for lack of time.
+        if (changes.get(Setting::full_policy) == static_cast<std::uint64_t>(FullPolicy::error)) {
+          changes.unset(Setting::full_policy);
+        }
+        changes.set(Setting::full_max_wait, 86'400'000);
+        const Status status = rig_.device().configure(changes);
+        ASSERT_TRUE(status.ok() || status.code() == Errc::invalid) << status.message();
+      }
+    }
+    ++done_;
+  }
+
+  template <typename Act>
+  std::thread start(Act act) {
+    return std::thread([this, act] {
+      while (!stop_ && !testing::Test::HasFailure()) (this->*act)();
+    });
+  }
+  void stop() { stop_ = true; }
+  std::uint64_t done() const { return done_; }
+
+ private:
+  EngineRig& rig_;
+  std::mt19937_64 random_;
+  const std::function<std::uint64_t(std::uint64_t)> below_ = [this](std::uint64_t limit) {
+    return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_);
+  };
+  std::atomic<bool> stop_{false};
+  std::atomic<std::uint64_t> done_{0};
+};
+
 class StressTest : public testing::TestWithParam<RigShape> {};
 
-TEST_P(StressTest, EveryThreadSeesItsOwnWritesAndWholeBlocksOfOthers) {
-  const std::uint64_t seed = from_environment("PCACHE_SEED", 7);
-  const std::uint64_t operations = from_environment("PCACHE_STRESS_OPS", 6000);
-  SCOPED_TRACE("PCACHE_SEED=" + std::to_string(seed));
-  EngineRig rig(GetParam());
-  rig.cache().start();
-  std::vector<Client> clients;
-  for (unsigned i = 0; i < kThreads; ++i) clients.emplace_back(rig.device(), i, seed);
-
-  // The backing answers from another thread, as a real one does.
-  rig.backing().hold(true);
-  std::atomic<bool> stop{false};
-  std::thread backing([&] {
-    while (!stop) {
-      if (!rig.backing().release_one()) std::this_thread::yield();
-    }
-    rig.backing().hold(false);
-    rig.backing().release_all();
-  });
-  std::vector<std::thread> threads;
-  for (Client& client : clients) threads.emplace_back([&] { client.run(operations); });
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(rig.device().drain(0), 0);
-  stop = true;
-  backing.join();
-  if (HasFailure()) return;
-
-  for (const Client& client : clients) {
-    const auto begin = rig.backing_image().durable.begin() + static_cast<std::ptrdiff_t>(client.base());
-    EXPECT_TRUE(std::equal(client.model().begin(), client.model().end(), begin)) << "the backing alone after a drain";
+// The clients work so many operations each, `meanwhile` around them.
+class Load {
+ public:
+  explicit Load(const RigShape& shape) : rig_(shape) {
+    rig_.cache().start();
+    for (unsigned i = 0; i < kThreads; ++i) clients_.emplace_back(rig_.device(), i, seed());
   }
-  for (Client& client : clients) client.check_all();
-  const LogicDevStats stats = rig.device().stats();
-  EXPECT_EQ(stats.checksum_errors, 0U);
-  EXPECT_GT(stats.evicted_bytes, 0U) << "the cache was never full";
+
+  static std::uint64_t seed() { return from_environment("PCACHE_SEED", 7); }
+  EngineRig& rig() { return rig_; }
+
+  template <typename Meanwhile>
+  void run(std::uint64_t operations, Meanwhile meanwhile) {
+    // The backing answers from another thread, as a real one does.
+    rig_.backing().hold(true);
+    std::atomic<bool> stop{false};
+    std::thread backing([&] {
+      while (!stop) {
+        if (!rig_.backing().release_one()) std::this_thread::yield();
+      }
+      rig_.backing().hold(false);
+      rig_.backing().release_all();
+    });
+    std::vector<std::thread> threads;
+    for (Client& client : clients_) threads.emplace_back([&client, operations] { client.run(operations); });
+    meanwhile([&threads] {
+      for (std::thread& thread : threads) thread.join();
+    });
+    EXPECT_EQ(rig_.device().drain(0), 0);
+    stop = true;
+    backing.join();
+  }
+
+  void check() {
+    for (const Client& client : clients_) {
+      const auto begin = rig_.backing_image().durable.begin() + static_cast<std::ptrdiff_t>(client.base());
+      EXPECT_TRUE(std::equal(client.model().begin(), client.model().end(), begin)) << "the backing alone after a drain";
+    }
+    for (Client& client : clients_) client.check_all();
+    EXPECT_EQ(rig_.device().stats().checksum_errors, 0U);
+  }
+
+ private:
+  EngineRig rig_;
+  std::vector<Client> clients_;
+};
+
+TEST_P(StressTest, EveryThreadSeesItsOwnWritesAndWholeBlocksOfOthers) {
+  SCOPED_TRACE("PCACHE_SEED=" + std::to_string(Load::seed()));
+  Load load(GetParam());
+  load.run(from_environment("PCACHE_STRESS_OPS", 6000), [](const auto& await_clients) { await_clients(); });
+  if (HasFailure()) return;
+  load.check();
+  EXPECT_GT(load.rig().device().stats().evicted_bytes, 0U) << "the cache was never full";
+}
+
+TEST_P(StressTest, NobodyNoticesThatModesSettingsAndSizeChange) {
+  SCOPED_TRACE("PCACHE_SEED=" + std::to_string(Load::seed()));
+  Load load(GetParam());
+  Operator switches(load.rig(), Load::seed());
+  Operator others(load.rig(), Load::seed() + 1);
+  load.run(from_environment("PCACHE_STRESS_OPS", 6000) / 10, [&](const auto& await_clients) {
+    std::thread first = switches.start(&Operator::switch_modes);
+    std::thread second = others.start(&Operator::change_others);
+    await_clients();
+    switches.stop();
+    others.stop();
+    first.join();
+    second.join();
+  });
+  if (HasFailure()) return;
+  load.check();
+  EXPECT_GT(switches.done(), 0U);
+  EXPECT_GT(others.done(), 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, StressTest,

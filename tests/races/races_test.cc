@@ -411,6 +411,60 @@ TEST_F(Races, WhileTheLogIsLeftAWriteIsAcknowledgedWhenTheBackingHasIt) {
   EXPECT_EQ(backing_blocks(rig, 1, 2), data);
 }
 
+// A flush that fails may take what the backing was just read for, or written, and no copy of that is to be kept.
+TEST_F(Races, WhatIsReadOrWrittenWhileAFlushFailsIsNotKept) {
+  for (const Mode mode : {Mode::writearound, Mode::writethrough}) {
+    for (const std::string point : {"fetch.arrived", "direct.written"}) {
+      SCOPED_TRACE(point);
+      pauses_.reset();
+      EngineRig rig{RigShape()};
+      fill_backing(rig, 1);
+      ASSERT_TRUE(rig.switch_mode({mode, false}).ok());
+      const bool reads = point == "fetch.arrived";
+      ASSERT_TRUE(!reads || write_blocks(rig, 5, 4, 2) == 0);
+      if (mode == Mode::writethrough && reads) continue;  // it was kept, and is voided
+      Bytes bytes = blocks_of(5, 4, 2);
+      Outcome outcome;
+      pauses_.stop_at(point);
+      TestThread user([&] {
+        if (reads) {
+          rig.device().read(5 * kBlockSize, bytes, outcome.completion());
+        } else {
+          rig.device().write(5 * kBlockSize, bytes, outcome.completion());
+        }
+      });
+      ASSERT_TRUE(pauses_.await({point}));
+      rig.backing().fail({.flushes = 1, .drop = true});
+      EXPECT_EQ(rig.flush(), EIO);
+      const Bytes left = backing_blocks(rig, 5, 4);
+      ASSERT_NE(left, blocks_of(5, 4, 2));
+      pauses_.go(point);
+      user.join();
+      ASSERT_TRUE(outcome.done);
+      EXPECT_EQ(read_blocks(rig, 5, 4), left);
+    }
+  }
+}
+
+// Where the mode was switched meanwhile nothing may be dirty.
+TEST_F(Races, ASwitchDuringAResizeLeavesNothingDirtyInAModeThatHasNoDirtyData) {
+  RigShape shape;
+  shape.device_bytes = kMiB + 512;
+  EngineRig rig(shape);
+  fill_backing(rig, 1);
+  rig.backing_image().grow(2 * kMiB);
+  Status resized;
+  pauses_.stop_at("resize.drained");
+  TestThread resizer([&] { resized = rig.device().grow_to_backing(); });
+  ASSERT_TRUE(pauses_.await({"resize.drained"}));
+  ASSERT_TRUE(rig.switch_mode({Mode::writearound, false}).ok());
+  pauses_.go("resize.drained");
+  resizer.join();
+  EXPECT_EQ(resized.code(), Errc::busy) << resized.message();
+  EXPECT_EQ(rig.device().size_bytes(), shape.device_bytes);
+  EXPECT_EQ(rig.device().dirty_bytes(), 0U);
+}
+
 // --- Writes around a log that is full
 
 class RacesAroundALog : public Races {

@@ -46,7 +46,7 @@ SectorHistory::Value SectorHistory::decode(std::uint64_t sector, const std::byte
 
 std::uint64_t SectorHistory::begin(const Range& range, bool discard, Moment now) {
   const std::uint64_t number = operations_.size();
-  operations_.push_back({discard ? kZeroes : number, range, now, kNever});
+  operations_.push_back({discard ? kZeroes : number, range, now, kNever, tears_});
   for (std::uint64_t sector = range.first; sector < range.first + range.count; ++sector) {
     prune(sectors_[sector]);
     sectors_[sector].push_back({number, now, kNever});
@@ -113,6 +113,7 @@ std::string SectorHistory::check_blocks(const Range& range, std::span<const Valu
     for (std::uint64_t i = at; i < end; ++i) {
       if (values[i] == kZeroes) continue;
       const Operation& shown = operations_[values[i]];
+      if (shown.may_tear) continue;
       for (std::uint64_t j = at; j < end; ++j) {
         const std::uint64_t sector = range.first + j;
         const bool covered = sector >= shown.range.first && sector < shown.range.first + shown.range.count;
@@ -165,14 +166,43 @@ bool SectorHistory::is_epoch(std::span<const std::byte> content, Moment oldest) 
   return false;
 }
 
+void SectorHistory::only_epoch(Moment now) {
+  epochs_ = {now};
+  changed_ = false;
+}
+
+void SectorHistory::allow_torn(bool on) {
+  tears_ = on;
+  if (!on) return;
+  for (auto operation = operations_.rbegin(); operation != operations_.rend(); ++operation) {
+    if (operation->ended == kNever) operation->may_tear = true;
+  }
+}
+
+bool SectorHistory::reset(std::span<const std::byte> content, Moment now) {
+  for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
+    const Value value = decode(sector, content.data() + sector * kSectorBytes);
+    if (value >= operations_.size()) return false;
+    sectors_[sector] = {{value, now, kNever}};
+  }
+  only_epoch(now);
+  return true;
+}
+
 void SectorHistory::restart(Moment safe, Moment now) {
   for (Operation& operation : operations_) operation.ended = std::min(operation.ended, now);
+  may_revert(safe, now);
+}
+
+void SectorHistory::may_revert(Moment safe, Moment now) {
   for (Candidates& candidates : sectors_) {
     const std::size_t count = candidates.size();
     for (std::size_t i = 0; i < count; ++i) {
-      if (candidates[i].until != kNever && candidates[i].until > safe) {
-        candidates.push_back({candidates[i].operation, now, kNever});
-      }
+      const std::uint64_t operation = candidates[i].operation;
+      const bool is_there = std::any_of(candidates.begin(), candidates.end(), [operation](const Candidate& candidate) {
+        return candidate.operation == operation && candidate.until == kNever;
+      });
+      if (!is_there && candidates[i].until > safe) candidates.push_back({operation, now, kNever});
     }
   }
   changed_ = true;

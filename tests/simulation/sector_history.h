@@ -49,6 +49,15 @@ class SectorHistory {
   // last one found.
   bool is_epoch(std::span<const std::byte> content, Moment oldest);
 
+  // The backing alone is as the device is now; no older state counts any more.
+  void only_epoch(Moment now);
+  // While set, operations may tear blocks: they write to the backing, sector by sector.
+  void allow_torn(bool on);
+  // What was acknowledged after `safe` may be lost, sector by sector, though nothing ends.
+  void may_revert(Moment safe, Moment now);
+  // From now on every sector is as in `content`, which may be any that it ever had. False: it is not.
+  bool reset(std::span<const std::byte> content, Moment now);
+
   // The engine starts anew. What was acknowledged after `safe` may be lost, block by block; everything that has not
   // ended has by now.
   void restart(Moment safe, Moment now);
@@ -66,6 +75,7 @@ class SectorHistory {
     Range range;
     Moment began = 0;
     Moment ended = kNever;
+    bool may_tear = false;
   };
   // A sector may have an operation's value from one moment to another.
   struct Candidate {
@@ -84,7 +94,8 @@ class SectorHistory {
   std::vector<Operation> operations_;  // by number
   std::vector<Candidates> sectors_;
   std::deque<Moment> epochs_;  // ends of epochs, from the last one found on
-  bool changed_ = false;       // since the last end of an epoch
+  bool tears_ = false;
+  bool changed_ = false;  // since the last end of an epoch
   Moment oldest_read_ = 0;
 };
 

@@ -105,12 +105,28 @@ void SimBacking::finish(Handle operation) {
     std::vector<std::uint64_t> blocks(disk_.unflushed.begin(), disk_.unflushed.end());
     if (error != 0) std::erase_if(blocks, [this](std::uint64_t) { return below(2) == 0; });
     disk_.make_durable(blocks);
+    if (error != 0 && below(2) == 0) drop_unflushed();
     if (error == 0 && on_flushed) on_flushed();
   } else {
     if (!operation->begun) take_effect(*operation, 0, operation->first_part);
     if (error == 0) take_effect(*operation, operation->first_part, operation->length);
   }
   operation->done(error);
+}
+
+// What a system could not write it may drop, and the next flush succeeds without it. Not of what is being written: its
+// end is still to come.
+void SimBacking::drop_unflushed() {
+  for (const std::uint64_t block : disk_.unflushed) {
+    const std::size_t begin = block * kBlockSize;
+    const std::size_t end = std::min<std::size_t>(begin + kBlockSize, disk_.current.size());
+    const bool in_use = std::any_of(operations_.begin(), operations_.end(), [&](const Handle& operation) {
+      return operation->kind != Kind::read && operation->offset < end && begin < operation->offset + operation->length;
+    });
+    for (std::size_t at = begin; at < end && !in_use; at += kSectorSize) {
+      if (below(2) == 0) std::memcpy(&disk_.current[at], &disk_.durable[at], kSectorSize);
+    }
+  }
 }
 
 void SimBacking::take_effect(Operation& operation, std::uint64_t begin, std::uint64_t end) {

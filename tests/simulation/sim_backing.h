@@ -89,6 +89,7 @@ class SimBacking final : public BackingDev {
   void submit(Operation operation);
   void finish(Handle operation);
   void take_effect(Operation& operation, std::uint64_t begin, std::uint64_t end);
+  void drop_unflushed();
   bool fails(Kind kind);
   std::uint64_t below(std::uint64_t limit) { return random_() % limit; }
 

@@ -5,6 +5,7 @@
 
 #include "base/pause_point.h"
 #include "base/units.h"
+#include "media/device_record.h"
 
 namespace pcache {
 namespace {
@@ -38,7 +39,10 @@ std::string Simulation::run() {
   open();
   begin_phase();
   schedule_end();
-  for (const auto& device : devices_) schedule_faults(*device);
+  for (const auto& device : devices_) {
+    schedule_faults(*device);
+    schedule_operator(*device);
+  }
   check_liveness();
   while (failure_.empty() && counts_.busy_seconds - busy_before < busy_seconds_) step();
   if (failure_.empty()) finish();
@@ -74,27 +78,51 @@ void Simulation::fail(const std::string& what) {
 
 void Simulation::reached(const std::string& point) {
   if (point == "commit.closed" && !dead_ && entered_ != nullptr) entered_->history->close_epoch(moment());
-  if (point == "backing.wait") wait_for(*entered_, 0);
-  if (point == "writeback.buffer") wait_for(*entered_, kWritesAtOnce - 1);
-  if (point == "stop.idle") {
+  if (point == "gate.awaited") await_direct(*entered_);
+  if (point == "switch.stored" && !dead_) {
+    entered_->held = moment();
+    if (is_direct(entered_->cached->mode())) entered_->history->only_epoch(moment());
+  }
+  if (point == "around.entered" && !dead_) {  // whoever's write that is
     for (const auto& device : devices_) {
-      if (device->backing == nullptr) continue;
-      dead_ ? device->backing->abandon() : device->backing->finish_all();
+      if (device->may_go_around) device->history->close_epoch(moment());
     }
+  }
+  if (point == "backing.wait") entered_ != nullptr ? wait_for(*entered_, 0) : finish_backings();
+  if (point == "writeback.buffer") wait_for(*entered_, kWritesAtOnce - 1);
+  if (point == "stop.idle") finish_backings();
+}
+
+// Of the device that the engine works for, or of all.
+void Simulation::finish_backings() {
+  for (const auto& device : devices_) {
+    if (device->backing == nullptr || (entered_ != nullptr && entered_ != device.get())) continue;
+    dead_ ? device->backing->abandon() : device->backing->finish_all();
   }
 }
 
 // The engine waits until at most so many of its writes are under way. Meanwhile everything else goes on.
 void Simulation::wait_for(const Device& device, std::size_t changing) {
   ++depth_;
-  while (!dead_ && device.backing->changing() > changing) step();
+  while (!dead_ && device.backing != nullptr && device.backing->changing() > changing) step();
   --depth_;
-  if (dead_) device.backing->abandon();
+  if (dead_ && device.backing != nullptr) device.backing->abandon();
+}
+
+// A switch of the mode waits for what is being written to the backing.
+void Simulation::await_direct(Device& device) {
+  ++depth_;
+  while (!dead_ && device.cached->direct_operations() != 0) step();
+  --depth_;
+  while (device.cached->direct_operations() != 0) {
+    device.backing->abandon();
+    cache_->fail_waiting(device.cached.get());
+  }
 }
 
 void Simulation::came_to_fence() {
   if (dead_ || fences_left_ == 0 || --fences_left_ != 0) return;
-  if (cache_ == nullptr || devices_.back()->cached == nullptr) {
+  if (opening_) {
     ++counts_.in_recovery;
   } else {
     ++counts_.in_operation;
@@ -141,7 +169,8 @@ void Simulation::die(End end) {
   for (const auto& device : devices_) {
     if (device->backing != nullptr) device->backing->die();
     if (end == End::power_cut) device->disk->power_cut(random_);
-    const bool may_lose = end == End::power_cut && !durable_when_acknowledged();
+    const bool may_lose = end == End::power_cut && (!durable_when_acknowledged() || writes_directly(*device));
+    device->cut |= end == End::power_cut;
     const SectorHistory::Moment now = moment();
     device->history->restart(may_lose ? device->last_flush : now, now);
     device->unsettled |= may_lose;
@@ -154,8 +183,11 @@ void Simulation::take_down() {
       device->backing->die();
       device->backing->abandon();
     }
+    if (device->cached != nullptr) engaged(*device, [&] { device->cached->stop(); });
+  }
+  for (const auto& device : devices_) {
     device->cached.reset();
-    device->busy = false;
+    device->busy = device->out = device->refuses = false;
   }
   cache_.reset();
   if (next_medium_) medium_ = std::move(next_medium_);
@@ -181,11 +213,13 @@ void Simulation::open() {
   do {
     if (dead_) take_down();
     dead_ = false;
+    opening_ = true;
     if (end_every_ms_ != 0 && one_in(6) && life_ != 0) {
       fences_left_ = 1 + below(12);
       fence_end_ = one_in(2) ? End::kill : End::power_cut;
     }
     try_open();
+    opening_ = false;
   } while (dead_ && failure_.empty());
   fences_left_ = 0;
   for (const auto& device : devices_) {
@@ -203,42 +237,84 @@ void Simulation::try_open() {
   cache_ = std::move(cache).value();
   const auto held = cache_->cache_dev().devices();
   for (const auto& device : devices_) {
-    auto backing = std::make_unique<SimBacking>(*device->disk, device->faults, events_, random_, device->name);
-    device->backing = backing.get();
     device->untold_flushes = 0;
-    if (dead_) backing->die();
-    backing->on_failure = [this, raw = device.get()](SimBacking::Kind kind) {
-      ++counts_.backing_faults;
-      (kind == SimBacking::Kind::read ? raw->last_read_fault : raw->last_change_fault) = moment();
-      if (kind != SimBacking::Kind::flush) return;
-      ++raw->untold_flushes;
-      raw->told = false;
-    };
-    backing->on_closed = [raw = device.get()] { raw->backing = nullptr; };
-    backing->on_flushed = [this, raw = device.get()] {
-      raw->recovered = moment();
-      if (one_in(2)) check_epoch(*raw, 0);
-    };
+    device->mount = options_.settings;
     const auto found =
         std::find_if(held.begin(), held.end(), [&](const auto& h) { return device->name == h.record.name.data(); });
-    auto cached = found == held.end() ? cache_->add(device->name, std::move(backing))
-                                      : cache_->attach(*found, std::move(backing));
-    if (!cached) return fail(cached.status().message());
-    device->cached = std::move(cached).value();
+    if (found == held.end()) {
+      if (device->was_added && !device->removing) return fail(device->name + " is not there any more");
+      device->removed = device->removing;
+      device->out = true;
+      bring_back(*device);
+    } else if (is_parked(found->record)) {
+      device->out = true;
+      auto cached = cache_->attach(*found, nullptr);
+      if (!cached) return fail(cached.status().message());
+      device->cached = std::move(cached).value();
+    } else {
+      auto cached = cache_->attach(*found, make_backing(*device));
+      if (!cached) return fail(cached.status().message());
+      device->cached = std::move(cached).value();
+      if (!device->was_added || device->removed) came_anew(*device);
+      device->removing = device->forgotten = false;
+    }
+    if (dead_ || !failure_.empty()) return;
+    if (device->cached == nullptr) continue;
     if (device->cached->failed()) return fail(device->name + " is failed: " + device->cached->stats().detail);
+    check_operator_settings(*device);
+    note_settings(*device);
   }
+}
+
+std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
+  auto backing = std::make_unique<SimBacking>(*device.disk, device.faults, events_, random_, device.name);
+  device.backing = backing.get();
+  device.untold_flushes = 0;
+  if (dead_) backing->die();
+  backing->on_failure = [this, raw = &device](SimBacking::Kind kind) {
+    ++counts_.backing_faults;
+    (kind == SimBacking::Kind::read ? raw->last_read_fault : raw->last_change_fault) = moment();
+    if (kind != SimBacking::Kind::flush) return;
+    ++raw->untold_flushes;
+    raw->told = false;
+    raw->last_flush_fault = moment();
+    // What is nowhere else may be gone from there too.
+    if (writes_directly(*raw)) raw->history->may_revert(raw->last_flush, moment());
+  };
+  backing->on_closed = [raw = &device, self = backing.get()] {
+    if (raw->backing == self) raw->backing = nullptr;
+  };
+  backing->on_flushed = [this, raw = &device] {
+    raw->recovered = moment();
+    if (writes_directly(*raw)) {
+      raw->history->only_epoch(moment());
+    } else if (one_in(2) && !raw->out) {
+      check_epoch(*raw, 0);
+    }
+  };
+  return backing;
 }
 
 // What opening found stays. It is looked at now, or left to the users.
 void Simulation::settle(Device& device) {
+  if (device.out) return;  // until it is back
   if (std::exchange(device.unsettled, false) || one_in(2)) {
     std::vector<std::byte> content;
-    if (!read_all(device, content)) return fail("after a restart, " + device.name + " cannot be read");
+    const std::uint64_t life = life_;
+    const bool is_read = read_all(device, content);
+    if (life != life_ || dead_) {  // at one of its fences
+      device.unsettled = true;
+      return;
+    }
+    if (!is_read) return fail("after a restart, " + device.name + " cannot be read");
     const std::string wrong = device.history->settle(content, moment());
     if (!wrong.empty()) return fail("after a restart, " + device.name + ": " + wrong);
   }
   device.history->close_epoch(moment());
-  device.last_flush = moment();
+  // What the backing took in an earlier life it may still lose.
+  const bool flushed = !is_direct(device.mode.in_force()) || device.cut;
+  if (flushed) device.last_flush = moment();
+  device.cut = false;
 }
 
 bool Simulation::read_all(Device& device, std::vector<std::byte>& content) {
@@ -262,7 +338,10 @@ void Simulation::finish() {
   faults_end_ms_ = std::max(faults_end_ms_, events_.now_ms());
   fences_left_ = 0;
   for (const auto& device : devices_) device->faults = SimFaults();
-  while (failure_.empty() && (!requests_.empty() || dead_ || close_wanted_)) step();
+  const auto somebody_out = [this] {
+    return std::any_of(devices_.begin(), devices_.end(), [](const auto& device) { return device->out; });
+  };
+  while (failure_.empty() && (!requests_.empty() || dead_ || close_wanted_ || somebody_out())) step();
   for (const auto& device : devices_) {
     while (failure_.empty() && device->busy) step();
     if (failure_.empty()) drain(*device);

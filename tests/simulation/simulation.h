@@ -10,9 +10,11 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cache/cache.h"
+#include "cache/mode.h"
 #include "tests/simulation/event_queue.h"
 #include "tests/simulation/sector_history.h"
 #include "tests/simulation/sim_backing.h"
@@ -32,6 +34,7 @@ struct SimCounts {
   std::uint64_t in_writeback = 0, in_operation = 0;
   std::uint64_t backing_faults = 0, stalls = 0;
   std::uint64_t epochs_checked = 0;
+  std::uint64_t switches = 0, failed_switches = 0, changes = 0, parks = 0, removals = 0;
   std::uint64_t evicted_blocks = 0, relocated_blocks = 0, space_waits = 0;
 };
 
@@ -81,6 +84,25 @@ class Simulation {
     std::uint64_t untold_flushes = 0;  // of the backing that failed, and a user's flush may still say so
     bool told = false;                 // by a user's flush since the last one
     bool unsettled = false;            // a power cut may have taken what was acknowledged
+    bool cut = false;                  // a power cut left the disk as it is flushed
+
+    // As an operator left it.
+    ModeChoice mode;
+    std::optional<ModeChoice> next_mode;  // being switched to
+    Settings stored;
+    Settings mount;                         // of those given at opening, what nothing took the place of
+    std::optional<Settings> next_settings;  // being stored
+    SectorHistory::Moment held = 0;         // when the last switch held all operations
+    SectorHistory::Moment last_flush_fault = 0;
+    bool was_added = false;
+    bool removing = false;                    // it may not be there any more
+    bool removed = false;                     // it is not, or another one by now
+    bool refuses = false;                     // writes, until it is removed
+    bool out = false;                         // kept for later, or removed: users wait
+    bool forgotten = false;                   // removed, its data thrown away
+    SectorHistory::Moment last_refusal = 0;   // when it last took no operations, on purpose
+    SectorHistory::Moment last_no_space = 0;  // when writes were last to fail for lack of space
+    bool may_go_around = false;               // a full log, as bypass says or said
   };
   struct Request {
     Simulation& simulation;
@@ -96,10 +118,41 @@ class Simulation {
   };
   enum class End { close, kill, power_cut };
 
+  // operator.cc: what is changed while it runs
+  void schedule_operator(Device& device);
+  void operate(Device& device);
+  void switch_mode(Device& device);
+  void configure(Device& device);
+  void park(Device& device);
+  void remove(Device& device, bool throw_away);
+  bool bring_back(Device& device);
+  void came_anew(Device& device);
+  void schedule_return(Device& device, std::uint64_t delay_ms);
+  void note_settings(Device& device);
+  Settings settings_of(const Device& device) const;
+  std::uint64_t setting_of(const Device& device, Setting setting) const { return settings_of(device).get(setting); }
+  bool writes_directly(const Device& device) const;
+  void check_operator_settings(Device& device);
+  // The engine works for `device` until `act` returns. False: it is dead by then.
+  template <typename Act>
+  bool engaged(Device& device, Act act) {
+    const std::uint64_t life = life_;
+    device.busy = true;
+    Device* const outer = std::exchange(entered_, &device);
+    act();
+    entered_ = outer;
+    if (life != life_ || dead_) return false;
+    device.busy = false;
+    return true;
+  }
+
   // simulation.cc: the engine's life
   void format();
   void open();
   void try_open();
+  std::unique_ptr<SimBacking> make_backing(Device& device);
+  void await_direct(Device& device);
+  void finish_backings();
   void take_down();
   void close();
   void die(End end);
@@ -125,7 +178,7 @@ class Simulation {
   void schedule_background(Device& device, std::uint64_t delay_ms);
   void schedule_reclaim(std::uint64_t delay_ms);
   void schedule_faults(Device& device);
-  void drain(Device& device);
+  int drain(Device& device);
   void schedule_end();
   void check_epoch(Device& device, SectorHistory::Moment oldest);
   void check_liveness();
@@ -146,10 +199,11 @@ class Simulation {
   // What this seed is about.
   Granularity granularity_ = Granularity::cache_line;
   CacheOptions options_;
-  std::uint64_t busy_seconds_;         // to be simulated
-  std::uint64_t faults_every_ms_ = 0;  // about how often each backing device gets into trouble; 0: never
-  std::uint64_t end_every_ms_ = 0;     // about how often the engine ends; 0: never
-  bool finishing_ = false;             // no faults, ends and users any more
+  std::uint64_t busy_seconds_;          // to be simulated
+  std::uint64_t faults_every_ms_ = 0;   // about how often each backing device gets into trouble; 0: never
+  std::uint64_t end_every_ms_ = 0;      // about how often the engine ends; 0: never
+  std::uint64_t operate_every_ms_ = 0;  // about how often an operator changes something of each device; 0: never
+  bool finishing_ = false;              // no faults, ends and users any more
 
   std::unique_ptr<CrashMedium> medium_;       // the cache device
   std::unique_ptr<CrashMedium> next_medium_;  // what is left of it, once the engine is dead
@@ -160,6 +214,7 @@ class Simulation {
   std::uint64_t life_ = 0;  // of the engine; requests of an earlier one are over
   bool dead_ = false;       // the engine is, and only has to be taken down
   bool closing_ = false;
+  bool opening_ = false;
   bool close_wanted_ = false;
   std::uint64_t fences_left_ = 0;  // until the engine dies at one; 0: it does not
   End fence_end_ = End::kill;

@@ -39,6 +39,11 @@ void print(const SimCounts& c) {
   line("  of both during an operation", c.in_operation);
   line("  during writeback", c.in_writeback);
   line("  during recovery", c.in_recovery);
+  line("switches of the mode", c.switches);
+  line("  that a backing failed", c.failed_switches);
+  line("changes of settings", c.changes);
+  line("removals", c.removals);
+  line("  that keep the data", c.parks);
   line("failures of backings", c.backing_faults);
   line("stalls of backings", c.stalls);
   line("states of backings checked", c.epochs_checked);

@@ -38,6 +38,7 @@ void Simulation::plan() {
   busy_seconds_ = busy_seconds_ / 2 + below(busy_seconds_);
   faults_every_ms_ = one_of({0, 10'000, 40'000});
   end_every_ms_ = one_of({0, 15'000, 60'000});
+  operate_every_ms_ = one_of({0, 5'000, 20'000, 60'000});
   const std::uint64_t device_count = 1 + below(3);
   medium_ = std::make_unique<CrashMedium>((3 + device_count) * kMiB + below(12) * 256 * kKiB, granularity_);
 
@@ -67,7 +68,9 @@ void Simulation::plan() {
 
 // An engine has come up.
 void Simulation::start_life() {
-  for (const auto& device : devices_) schedule_background(*device, below(200));
+  for (const auto& device : devices_) {
+    device->out ? schedule_return(*device, below(5000)) : schedule_background(*device, below(200));
+  }
   schedule_reclaim(below(100));
   for (const auto& user : users_) {
     user->waiting = false;
@@ -102,6 +105,12 @@ void Simulation::user_acts(User& user) {
     if (life != life_) return;
     if (quiet_) {
       user.waiting = true;
+      return;
+    }
+    if (user.device->out) {
+      events_.after(500, [this, &user, life] {
+        if (life == life_) user_acts(user);
+      });
       return;
     }
     const Request::Kind kind = choose_kind(user);
@@ -200,7 +209,7 @@ void Simulation::completed(std::unique_ptr<Request> request, int error) {
   std::string wrong;
   if (error != 0) {
     ++counts_.failed_operations;
-    wrong = check_error(*request, error);
+    if (request->kind != Request::Kind::flush) wrong = check_error(*request, error);  // that is judged below
   }
   switch (request->kind) {
     case Request::Kind::read:
@@ -213,14 +222,22 @@ void Simulation::completed(std::unique_ptr<Request> request, int error) {
     case Request::Kind::discard:
       device.history->end(request->operation, error == 0, now);
       break;
-    case Request::Kind::flush:
+    case Request::Kind::flush: {
+      // One that failed may have been several users', or that of a write that went around the log.
+      const bool shares_failure =
+          (writes_directly(device) || device.may_go_around) && device.last_flush_fault > request->began;
       if (error == 0) device.last_flush = std::max(device.last_flush, request->began);
       // During the writeback whose flush it was, a failure may be told or not yet.
-      if (error != 0 && device.untold_flushes == 0) wrong = "failed, and no flush of the backing did";
-      if (error == 0 && device.untold_flushes != 0 && !device.told && !device.busy) wrong = "hides a failed flush";
+      if (error != 0 && device.untold_flushes == 0 && !shares_failure && check_error(*request, error) != "") {
+        wrong = "failed, and no flush of the backing did";
+      }
+      if (error == 0 && device.untold_flushes != 0 && !device.told && !device.busy && !device.may_go_around) {
+        wrong = "hides a failed flush";
+      }
       if (error != 0) device.told = true;
       if (error != 0 && device.untold_flushes != 0) device.untold_flushes = device.busy ? device.untold_flushes - 1 : 0;
       break;
+    }
   }
   if (!wrong.empty()) {
     constexpr const char* kNames[] = {"read", "write", "discard", "flush"};
@@ -238,14 +255,18 @@ void Simulation::completed(std::unique_ptr<Request> request, int error) {
 std::string Simulation::check_error(const Request& request, int error) const {
   const Device& device = request.device;
   if (closing_ || close_wanted_) return "";
+  const bool refused = device.out || device.last_refusal > request.began || device.refuses;
+  if (refused && error == EIO) return "";
   const bool read_failed = device.last_read_fault > request.began;
-  const bool no_writeback =
-      device.last_change_fault > std::min(device.recovered, request.began) || device.cached->backing_failing();
+  const bool no_writeback = device.last_change_fault > std::min(device.recovered, request.began) ||
+                            (device.cached != nullptr && device.cached->backing_failing());
   const bool changes = request.kind == Request::Kind::write || request.kind == Request::Kind::discard;
-  if (request.kind == Request::Kind::flush) return "";  // judged by what the backing's flushes came to
+  if (request.kind == Request::Kind::flush) return "failed";
   if (error == ENOSPC) {
     if (!changes) return "is told that there is no space";
-    if (options_.settings.get(Setting::full_policy) == static_cast<std::uint64_t>(FullPolicy::error)) return "";
+    const bool fails_at_once =
+        setting_of(device, Setting::full_policy) == static_cast<std::uint64_t>(FullPolicy::error);
+    if (fails_at_once || device.last_no_space > request.began) return "";
     const bool waited = events_.now_ms() >= request.began_ms + options_.settings.get(Setting::full_max_wait);
     return waited && faults_end_ms_ > request.began_ms ? "" : "is told too early that there is no space";
   }
@@ -266,10 +287,11 @@ void Simulation::mark_busy(bool all_the_time) {
 
 void Simulation::schedule_background(Device& device, std::uint64_t delay_ms) {
   events_.after(delay_ms, [this, &device, life = life_] {
-    if (life != life_ || dead_) return;
+    if (life != life_ || dead_ || closing_ || device.out) return;
     if (device.busy) return schedule_background(device, 1 + below(50));
     if (one_in(200) && !finishing_) {
       drain(device);
+      if (life != life_ || dead_) return;
       return schedule_background(device, 1);
     }
     device.busy = true;
@@ -285,7 +307,7 @@ void Simulation::schedule_background(Device& device, std::uint64_t delay_ms) {
 
 void Simulation::schedule_reclaim(std::uint64_t delay_ms) {
   events_.after(delay_ms, [this, life = life_] {
-    if (life != life_ || dead_) return;
+    if (life != life_ || dead_ || closing_) return;
     const bool more = cache_->reclaim_step();
     if (life != life_ || dead_) return;
     const bool throttled = cache_->throttle_step().count() == 1;
@@ -294,26 +316,22 @@ void Simulation::schedule_reclaim(std::uint64_t delay_ms) {
   });
 }
 
-void Simulation::drain(Device& device) {
+int Simulation::drain(Device& device) {
   ++counts_.drains;
-  const std::uint64_t life = life_;
   const SectorHistory::Moment began = moment();
   const SectorHistory::Moment epoch = device.history->close_epoch(moment());
-  device.busy = true;
-  Device* const outer = std::exchange(entered_, &device);
-  const int error = device.cached->drain(0);
-  entered_ = outer;
-  if (life != life_ || dead_) return;
-  device.busy = false;
+  int error = 0;
+  if (!engaged(device, [&] { error = device.cached->drain(0); })) return EIO;
   const bool explained = device.last_change_fault > std::min(device.recovered, began);
-  if (error != 0 && !explained) return fail("a drain of " + device.name + " failed, and nothing explains it");
-  if (error == 0) check_epoch(device, epoch);
+  if (error != 0 && !explained) fail("a drain of " + device.name + " failed, and nothing explains it");
+  if (error == 0 && !writes_directly(device)) check_epoch(device, epoch);
+  return error;
 }
 
 void Simulation::check_epoch(Device& device, SectorHistory::Moment oldest) {
   // Without order only a device that was drained is in a state that it ever was in.
-  const auto order = static_cast<WritebackOrder>(options_.settings.get(Setting::writeback_order));
-  if (order == WritebackOrder::none && oldest == 0) return;
+  const auto order = static_cast<WritebackOrder>(setting_of(device, Setting::writeback_order));
+  if (order == WritebackOrder::none && (oldest == 0 || device.may_go_around)) return;
   ++counts_.epochs_checked;
   if (device.history->is_epoch(device.disk->durable, oldest)) return;
   fail("the backing of " + device.name + " alone is not the state at the end of an epoch" +

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "media/device_record.h"
 
 namespace pcache {
 namespace {
@@ -46,6 +47,8 @@ std::unique_ptr<BackingDev> EngineRig::make_backing() {
 void EngineRig::open() {
   auto space = std::make_unique<MemorySpace>(cache_image_, shape_.granularity, "memory", synced_image_.get());
   space_ = space.get();
+  backing_at_cut_.reset();
+  space_->on_cut = [this] { backing_at_cut_ = std::make_shared<BackingImage>(*backing_image_); };
   auto cache_dev = CacheDev::open(std::move(space));
   must(cache_dev.status());
   CacheOptions options;
@@ -56,9 +59,12 @@ void EngineRig::open() {
   must(cache.status());
   cache_ = std::move(cache).value();
   const auto held = cache_->cache_dev().devices();
-  auto device = held.empty() ? cache_->add("dev", make_backing()) : cache_->attach(held.front(), make_backing());
+  const bool parked = !held.empty() && is_parked(held.front().record);
+  auto device = held.empty() ? cache_->add("dev", make_backing())
+                             : cache_->attach(held.front(), parked ? nullptr : make_backing());
   must(device.status());
   device_ = std::move(device).value();
+  if (!parked) backing_->reset_counts();  // what bringing it up took is no test's
 }
 
 void EngineRig::close() {
@@ -93,7 +99,7 @@ void EngineRig::power_cut(const std::function<bool(std::size_t page)>& keep_page
                   cache_image->begin() + static_cast<std::ptrdiff_t>(page * kBlockSize));
     }
   }
-  auto backing_image = std::make_shared<BackingImage>(*backing_image_);
+  auto backing_image = std::make_shared<BackingImage>(backing_at_cut_ ? *backing_at_cut_ : *backing_image_);
   backing_image->power_cut();
   close();
   synced_image_ = cache_image_ = std::move(cache_image);
@@ -141,6 +147,30 @@ Status EngineRig::commit() {
 int EngineRig::drain() {
   if (on_epoch_closed) on_epoch_closed();
   return device_->drain(0);
+}
+
+Status EngineRig::switch_mode(const ModeChoice& to) {
+  if (on_epoch_closed) on_epoch_closed();
+  if (Status status = device_->begin_switch(to); !status.ok()) return status;
+  return device_->await_switch(0).value_or(Status(Errc::failed, "the switch does not end"));
+}
+
+Status EngineRig::park() {
+  if (on_epoch_closed) on_epoch_closed();
+  return cache_->park(device_);
+}
+
+Status EngineRig::unpark() {
+  auto device = cache_->unpark(device_, make_backing());
+  if (device) device_ = std::move(device).value();
+  return device.status();
+}
+
+Status EngineRig::remove_and_add() {
+  if (Status status = cache_->remove(device_); !status.ok()) return status;
+  auto device = cache_->add("dev", make_backing());
+  if (device) device_ = std::move(device).value();
+  return device.status();
 }
 
 bool EngineRig::step() {

@@ -60,6 +60,15 @@ class EngineRig {
   // The rig closes the epoch first, so that `on_epoch_closed` is called.
   int drain();
 
+  // Switches the mode, and returns how that ended. The rig closes the epoch first, as in drain().
+  Status switch_mode(const ModeChoice& to);
+  // The device is kept on the medium without a backing, and brought up again with one. A reopen(), kill() or
+  // power_cut() in between leaves it as it is.
+  Status park();
+  Status unpark();
+  // Forgets the logical device, whatever it holds, and adds it anew.
+  Status remove_and_add();
+
   // Closes the open epoch and makes it durable.
   Status commit();
   // One step of writeback and of reclaim, the epoch closed if there is none to write back. Returns whether there was
@@ -78,8 +87,9 @@ class EngineRig {
   void reopen();
   // The process dies: what it stored stays, though page media may not have it yet.
   void kill();
-  // The power goes. On page media each page of the cache device is as it is now or as it was last synced, as
-  // `keep_page` decides; the backing loses what was not flushed.
+  // The power goes, or has gone when space().was_cut(): then the backing has nothing of what came after. On page media
+  // each page of the cache device is as it is now or as it was last synced, as `keep_page` decides; the backing loses
+  // what was not flushed.
   void power_cut(const std::function<bool(std::size_t page)>& keep_page = [](std::size_t) { return true; });
 
   Cache& cache() { return *cache_; }
@@ -103,6 +113,7 @@ class EngineRig {
   std::shared_ptr<MemorySpace::Image> cache_image_;
   std::shared_ptr<MemorySpace::Image> synced_image_;  // of the cache device, when it was opened
   std::shared_ptr<BackingImage> backing_image_;
+  std::shared_ptr<BackingImage> backing_at_cut_;
   std::uint64_t now_ms_ = 1;
   MemorySpace* space_ = nullptr;
   FakeBackingDev* backing_ = nullptr;

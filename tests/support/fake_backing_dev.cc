@@ -17,6 +17,14 @@ void torn(std::uint64_t length, Store store) {
 
 }  // namespace
 
+void BackingImage::drop_unflushed(const std::function<bool()>& lose) {
+  for (std::size_t at = 0; at < durable.size(); at += kSectorSize) {
+    const std::size_t length = std::min<std::size_t>(kSectorSize, durable.size() - at);
+    if (std::memcmp(&current[at], &durable[at], length) == 0 || !lose()) continue;
+    std::memcpy(&current[at], &durable[at], length);
+  }
+}
+
 FakeBackingDev::FakeBackingDev(std::shared_ptr<BackingImage> image, std::string path, std::string id)
     : path_(std::move(path)),
       identity_{std::move(id), image->current.size()},
@@ -109,6 +117,9 @@ void FakeBackingDev::flush(Completion done) {
       if (error == 0) {
         if (on_write) on_write(0, 0);
         image_->durable = image_->current;
+      } else {
+        ++counts_.failed_flushes;
+        if (failures_.drop) image_->drop_unflushed([lose = false]() mutable { return lose = !lose; });
       }
     }
     done(error);
@@ -163,6 +174,11 @@ void FakeBackingDev::shrink(std::uint64_t bytes) {
   end_ = bytes;
 }
 
+void FakeBackingDev::grow_by(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  image_->grow(image_->current.size() + bytes);
+}
+
 void FakeBackingDev::hold(bool on) {
   const std::lock_guard lock(mutex_);
   hold_ = on;
@@ -194,6 +210,11 @@ void FakeBackingDev::release_all() {
 FakeBackingDev::Counts FakeBackingDev::counts() const {
   const std::lock_guard lock(mutex_);
   return counts_;
+}
+
+void FakeBackingDev::reset_counts() {
+  const std::lock_guard lock(mutex_);
+  counts_ = Counts();
 }
 
 }  // namespace pcache

@@ -26,6 +26,10 @@ struct BackingImage {
   // Becomes longer, by zeroes; durable at the next flush.
   void grow(std::size_t bytes) { current.resize(bytes); }
 
+  // What a kernel could not write it may drop, and the next flush succeeds without it: of the sectors that were not
+  // flushed, those that `lose` says are as they were before.
+  void drop_unflushed(const std::function<bool()>& lose);
+
   std::vector<std::byte> current;
   std::vector<std::byte> durable;
 };
@@ -57,11 +61,14 @@ class FakeBackingDev final : public BackingDev {
     int error = 5;  // EIO
     int after = 0;
     bool tear = false;  // writes and zeroes that fail still reach every other sector
+    bool drop = false;  // flushes that fail lose every other sector that was to become durable
   };
   void fail(const Failures& failures);
 
   // From now on there is nothing from `bytes` on: what touches it fails.
   void shrink(std::uint64_t bytes);
+  // The image becomes longer by so many bytes, while it is in use.
+  void grow_by(std::uint64_t bytes);
 
   // While held, operations wait to be released; the effect comes with the release.
   void hold(bool on);
@@ -83,8 +90,11 @@ class FakeBackingDev final : public BackingDev {
   struct Counts {
     std::uint64_t reads = 0, writes = 0, flushes = 0, zeroes = 0, written_bytes = 0;
     std::uint64_t failed = 0;  // of any kind
+    std::uint64_t failed_flushes = 0;
   };
   Counts counts() const;
+  // They count from here on.
+  void reset_counts();
 
  private:
   void run(std::function<void()> operation);

@@ -34,7 +34,7 @@ bool MemorySpace::write(std::size_t offset, const void* source, std::size_t leng
   if (will_cut_) {
     const std::lock_guard lock(mutex_);
     if (writes_left_ == 0) {
-      ++lost_writes_;
+      if (lost_writes_++ == 0 && on_cut) on_cut();
       length = std::min(length, std::exchange(torn_bytes_, 0));
     } else {
       --writes_left_;

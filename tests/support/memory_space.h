@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -48,6 +49,8 @@ class MemorySpace : public PmemSpace {
   // Cuts the power after `writes` further write() calls: later ones report success and store nothing. Of the first one
   // lost, `torn_bytes` bytes are still stored (a multiple of 8: words are never torn).
   void cut_after(std::uint64_t writes, std::size_t torn_bytes = 0);
+  // Called when the first write is lost.
+  std::function<void()> on_cut;
   // Whether a write was lost to cut_after().
   bool was_cut() const { return lost_writes_.load() != 0; }
 

@@ -124,6 +124,34 @@ TEST(Resize, TheLastBlockGoesOnWithWhatTheBackingHas) {
   }
 }
 
+// A flush that fails may take with it what writeback wrote before, and the next one succeeds without it.
+TEST(Resize, AFlushThatTheBackingFailsLosesNothing) {
+  for (const Mode mode : {Mode::writeback, Mode::writethrough}) {
+    const RigShape shape;
+    EngineRig rig(shape);
+    fill_backing(rig, 1);
+    ASSERT_TRUE(rig.switch_mode({mode, false}).ok());
+    ASSERT_EQ(write_blocks(rig, 5, 20, 2), 0);
+    ASSERT_EQ(write_blocks(rig, 100, 20, 2), 0);
+    ASSERT_TRUE(rig.commit().ok());
+    const auto step = rig.device().write_back(10 * kBlockSize).step;
+    ASSERT_EQ(step == CachedDevice::WriteBack::Step::part, mode == Mode::writeback);
+    ASSERT_TRUE(mode == Mode::writeback || write_blocks(rig, 5, 20, 3) == 0);
+    grow_backing(rig, shape.device_bytes, shape.device_bytes + kMiB);
+    rig.backing().fail({.flushes = 1, .drop = true});
+    EXPECT_EQ(rig.device().grow_to_backing().code(), Errc::failed);
+    EXPECT_EQ(rig.device().size_bytes(), shape.device_bytes);
+    EXPECT_EQ(rig.flush(), EIO) << "a user's flush tells of it, once";
+    EXPECT_EQ(rig.flush(), 0);
+    if (mode == Mode::writethrough) {
+      EXPECT_EQ(read_blocks(rig, 5, 20), backing_blocks(rig, 5, 20)) << "a copy of what the backing dropped was kept";
+      continue;
+    }
+    ASSERT_EQ(rig.drain(), 0);
+    EXPECT_EQ(part(rig.backing_image().durable, 5 * kBlockSize, 20 * kBlockSize), blocks_of(5, 20, 2));
+  }
+}
+
 // A reader and a writer of a part have asked for the last block while it was shorter.
 TEST(Resize, WhatIsBeingReadOfTheLastBlockMeanwhileIsNotKept) {
   RigShape shape;

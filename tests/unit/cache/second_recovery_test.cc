@@ -117,11 +117,12 @@ TEST(Sharing, ADeadBackingDoesNotStopAnotherDevicesWrites) {
   ASSERT_TRUE(cache.ok());
   auto dead_backing =
       std::make_unique<FakeBackingDev>(std::make_shared<BackingImage>(32 << 20), "/fake/dead", "fake:1");
-  dead_backing->fail({1 << 30, 1 << 30, 1 << 30, 1 << 30, EIO});
+  FakeBackingDev* const dies = dead_backing.get();
   auto dead = (*cache)->add("dead", std::move(dead_backing));
   auto healthy = (*cache)->add(
       "healthy", std::make_unique<FakeBackingDev>(std::make_shared<BackingImage>(32 << 20), "/fake/healthy", "fake:2"));
   ASSERT_TRUE(dead.ok() && healthy.ok());
+  dies->fail({1 << 30, 1 << 30, 1 << 30, 1 << 30, EIO});
 
   const auto step = [&] {
     for (auto* device : {&**dead, &**healthy}) {

@@ -126,6 +126,31 @@ TEST_F(DeviceManagerTest, SettingsAreStoredAndTheMountsOnesComeFirstUntilOneIsSe
   EXPECT_EQ(in_force(Setting::dirty_high), "30% stored");
 }
 
+TEST_F(DeviceManagerTest, WhatAMountSaysOfShareMinIsMeantForEachAndSummedUp) {
+  add("db", backing_);
+  const std::string second = dir_ / "second";
+  make_file(second, kSize, 's');
+  add("logs", second);
+  stop();
+  const auto mount_with = [this](std::uint32_t percent) {
+    manager_ = DeviceManager::create();
+    CacheOptions options = keep_dirty();
+    options.settings.set(Setting::share_min, kPercent | percent);
+    return manager_->open_cache_dev(cache_, options);
+  };
+  const Status refused = mount_with(50);
+  EXPECT_EQ(refused.code(), Errc::invalid);
+  EXPECT_NE(refused.message().find("share_min"), std::string::npos) << refused.message();
+  EXPECT_TRUE(manager_->status().cache_devs.empty());
+  const Status opened = mount_with(30);
+  ASSERT_TRUE(opened.ok()) << opened.message();
+  const std::string third = dir_ / "third";
+  make_file(third, kSize, 't');
+  EXPECT_EQ(refusal_of_add("more", third), Errc::invalid) << "it would get 30 % too";
+  start();
+  EXPECT_EQ(read("logs", 0, 3), "sss");
+}
+
 TEST_F(DeviceManagerTest, SettingsThatDoNotGoTogetherChangeNothing) {
   add("db", backing_);
   Settings low;
