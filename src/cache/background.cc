@@ -79,6 +79,7 @@ std::chrono::milliseconds CachedDevice::background_step() {
   const bool draining = drain_epoch_ > clean_epoch_;
   const milliseconds retry = draining ? kRetryWhenDraining : kRetry;
   if (const auto rest = rest_after_failure(retry, now); rest.count() > 0) return rest;
+  if (in_doubt() && !settle_doubts()) return retry;
   if (switch_pending_) return switch_step() ? milliseconds(0) : kRetryWhenDraining;
   if (mode() == Mode::passthrough && holds_segments()) return release_void_step() ? milliseconds(0) : kRetry;
 

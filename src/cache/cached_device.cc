@@ -225,7 +225,7 @@ void CachedDevice::flush(Completion done) {
   flushes_.fetch_add(1, std::memory_order_relaxed);
   if (stopped_ || failed_) return done(EIO);
   // While a switch holds operations, all that was acknowledged is in the log, or on the backing.
-  if (is_direct(mode())) return flush_backing(done);
+  if (is_direct(mode()) || in_doubt()) return flush_backing(done);
   cache_.flush(*this, done);
 }
 

@@ -325,6 +325,7 @@ class CachedDevice final : public LogicDev {
   void wrote_direct(std::unique_ptr<WriteOp> op, int error);
   void keep(const WriteOp& op, std::uint64_t length);
   void flush_backing(Completion done);
+  void flushed_backing(int error, std::uint64_t failed_flushes, std::uint64_t doubts, Completion done);
   // Both wait for the backing's flush, and return its error. Where it fails, the second one sees to it, in the modes
   // that write to the backing, that nothing counts that the backing may have dropped.
   int await_backing_flush();
@@ -333,10 +334,13 @@ class CachedDevice final : public LogicDev {
 
   // full_bypass.cc
   bool lacks_space(Progress why);
-  bool go_around(std::unique_ptr<WriteOp>& op);
+  bool go_around(std::unique_ptr<WriteOp>& op, Progress why);
   bool may_go_around(const WriteOp& op);
   bool has_nothing_dirty();
   void flush_around(std::unique_ptr<WriteOp> op);
+  void begin_doubt();
+  bool in_doubt() const { return doubts_.load() != doubts_settled_.load(); }
+  bool settle_doubts();
 
   // mode_switch.cc
   bool switch_step();
@@ -437,6 +441,10 @@ class CachedDevice final : public LogicDev {
   const bool serves_;                         // has a backing
   std::unique_ptr<BackingDev> backing_;       // until stop()
   std::optional<SharedFlush> backing_flush_;  // where there is a backing
+  // In a mode that keeps dirty data the backing may hold, without having flushed it, what nobody was told to be there:
+  // so often that began, and up to here the backing has flushed since.
+  std::atomic<std::uint64_t> doubts_{0}, doubts_settled_{0};
+  SharedFlush::Waiter doubt_flush_;  // of what there was at opening
   std::vector<std::unique_ptr<Stream>> streams_;
   Probation probation_;
   SequentialReads sequential_reads_;

@@ -284,14 +284,17 @@ int CachedDevice::flush_direct() {
   return error;
 }
 
-// The backing's own flush is what a user's flush means where nothing is only in the cache.
+// The backing's own flush is what a user's flush means where nothing is only in the cache, and a part of it where the
+// backing has what it may forget. Whoever's flush failed meanwhile: what was lost may be this user's.
 void CachedDevice::flush_backing(Completion done) {
   struct Flush {
     CachedDevice& device;
     Completion done;
+    std::uint64_t failed_flushes = 0;
+    std::uint64_t doubts = 0;
     SharedFlush::Waiter waiter;
   };
-  auto* const flush = new (std::nothrow) Flush{*this, done, {}};
+  auto* const flush = new (std::nothrow) Flush{*this, done, backing_flush_->failures(), doubts_.load(), {}};
   if (flush == nullptr) return done(EIO);
   if (!count_in()) {
     delete flush;
@@ -299,15 +302,24 @@ void CachedDevice::flush_backing(Completion done) {
   }
   flush->waiter.done = {[](void* context, int error) {
                           const std::unique_ptr<Flush> f(static_cast<Flush*>(context));
-                          const Completion completion = f->done;
-                          CachedDevice& device = f->device;
-                          if (error != 0) device.void_unflushed();
-                          const bool failed = device.take_flush_error() || error != 0;
-                          device.count_out();
-                          completion(failed ? EIO : 0);
+                          f->device.flushed_backing(error, f->failed_flushes, f->doubts, f->done);
                         },
                         flush};
   backing_flush_->add(flush->waiter);
+}
+
+void CachedDevice::flushed_backing(int error, std::uint64_t failed_flushes, std::uint64_t doubts, Completion done) {
+  const bool direct = is_direct(mode());
+  if (error != 0 && direct) void_unflushed();
+  const bool told = take_flush_error();
+  const bool failed = told || backing_flush_->failures() != failed_flushes;
+  if (!failed) doubts_settled_ = doubts;
+  if (failed || direct) {
+    count_out();
+    return done(failed ? EIO : 0);
+  }
+  cache_.flush(*this, done);
+  count_out();
 }
 
 }  // namespace pcache

@@ -18,8 +18,8 @@ bool CachedDevice::lacks_space(Progress why) {
 
 // Instead of waiting for space or its turn, a write goes to the backing if nothing that it would overtake is still to
 // be written there. Returns whether `op` was taken.
-bool CachedDevice::go_around(std::unique_ptr<WriteOp>& op) try {
-  if (stopped_ || failed_ || op->discard) return false;
+bool CachedDevice::go_around(std::unique_ptr<WriteOp>& op, Progress why) try {
+  if (op->direct || op->discard || stopped_ || failed_ || !lacks_space(why)) return false;
   op->direct = std::make_unique<WriteOp::Direct>();
   describe_direct(*op);
   op->direct->around = true;
@@ -67,7 +67,7 @@ bool CachedDevice::may_go_around(const WriteOp& op) {
     if ((wanted >> i & 1) == 0) continue;
     Stream& stream = *streams_[i];
     const std::lock_guard lock(stream.lock);
-    if (bytes_in(end - 1) != kBlockSize || is_replayable(stream, begin, end)) return false;
+    if (stream.log.broken() || bytes_in(end - 1) != kBlockSize || is_replayable(stream, begin, end)) return false;
     const auto any = [](std::uint64_t) { return true; };
     if (!stream.zeros.empty() && stream.zeros.first_in(begin, end, 1, any) != end) return false;
     if (op.direct->entered) overtake(stream, begin, end);
@@ -93,6 +93,34 @@ void CachedDevice::flush_around(std::unique_ptr<WriteOp> op) {
                  },
                  op.release()};
   backing_flush_->add(waiter);
+}
+
+// --- What the backing may have taken, and not flushed, of writes around the log that failed, or that a crash ended.
+// Whoever reads it may take it for written: it is not kept while a power cut may undo it, and the next flush of a user
+// makes it durable.
+
+// At opening, where a crash may have been. Waits for nothing.
+void CachedDevice::begin_doubt() {
+  if (!count_in()) return;
+  doubts_ = 1;
+  doubt_flush_.done = {[](void* context, int error) {
+                         auto* const device = static_cast<CachedDevice*>(context);
+                         if (error == 0) device->doubts_settled_ = 1;
+                         device->count_out();
+                       },
+                       this};
+  backing_flush_->add(doubt_flush_);
+}
+
+// Returns whether there is no doubt any more.
+bool CachedDevice::settle_doubts() {
+  const std::uint64_t doubts = doubts_.load();
+  if (const int error = await_backing_flush(); error != 0) {
+    writeback_failed(backing_failure(error, "flush"));
+    return false;
+  }
+  doubts_settled_ = doubts;
+  return true;
 }
 
 }  // namespace pcache

@@ -162,10 +162,7 @@ void CachedDevice::release_operations() {
   }
   appends_ = true;
   gate_.set(DirectGate::State::off);
-  while (std::unique_ptr<WriteOp> op = gate_.take_waiting()) {
-    op->direct.reset();
-    resume(std::move(op));
-  }
+  start_waiting_direct();
 }
 
 Status CachedDevice::write_all_back() {

@@ -309,7 +309,7 @@ void CachedDevice::fill(Fetch& fetch) {
   const bool second_touch = settings_.choice<Admission>(Setting::admission) == Admission::second_touch;
   for (std::uint64_t done = 0; done < fetch.count;) {
     const std::lock_guard lock(stream.lock);
-    if (!fetch.shared || !admits_reads()) {
+    if (!fetch.shared || !admits_reads() || in_doubt()) {
       refused_mode_.fetch_add(fetch.count - done, std::memory_order_relaxed);
       return;
     }

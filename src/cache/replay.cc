@@ -222,7 +222,10 @@ Status CachedDevice::settle() {
     holes_[i].clear();
     voids_[i].clear();
   }
-  if (!cache_.cache_dev().closed(place_)) return Status();
+  if (!cache_.cache_dev().closed(place_)) {
+    if (serves_ && !is_direct(mode()) && full_policy() == FullPolicy::bypass) begin_doubt();
+    return Status();
+  }
   // The backing was flushed before it was closed: what is of an epoch that was open then counts after a crash too.
   if (is_direct(mode())) {
     if (Status status = cache_.cache_dev().set_clean_epoch(place_, clean_epoch_); !status.ok()) return status;

@@ -68,6 +68,10 @@ void CachedDevice::finish(std::unique_ptr<WriteOp> op, int error) {
   }
   const Completion done = op->done;
   const bool was_direct = op->direct != nullptr;
+  if (error != 0 && was_direct && op->direct->around) {
+    doubts_.fetch_add(1);  // before others may read its blocks
+    kick();
+  }
   if (was_direct && op->direct->entered) gate_.leave(*op);
   op.reset();
   if (was_direct) start_waiting_direct();
@@ -97,7 +101,7 @@ void CachedDevice::forget_part(const WriteOp& op) {
 
 void CachedDevice::suspend(std::unique_ptr<WriteOp> op, Progress why) {
   if (why == Progress::elsewhere) return go_direct(std::move(op));
-  if (full_policy() == FullPolicy::bypass && lacks_space(why) && go_around(op)) return;
+  if (full_policy() == FullPolicy::bypass && go_around(op, why)) return;
   if (why == Progress::no_space || why == Progress::no_share) {
     space_waits_.fetch_add(1, std::memory_order_relaxed);
     op->waiting_since_ns = OpTimer::now();

@@ -85,6 +85,8 @@ class StreamLog {
   Status void_records(std::span<const std::uint64_t> lsns);
 
   std::uint64_t next_lsn() const { return next_lsn_; }
+  // Whether nothing may be appended any more, since the medium neither took some records nor lets them be erased.
+  bool broken() const { return broken_; }
   // Slots left in the head segment.
   std::uint32_t room() const;
 

@@ -255,6 +255,76 @@ TEST_F(FullBypass, AFlushThatFailsFailsAllThatWasWrittenByThen) {
   EXPECT_EQ(second.outcome.error, EIO) << "the next flush knows nothing of it";
 }
 
+// What it left is seen by readers. If a user flushes after that, no power cut may bring the older value back, from the
+// backing or out of the cache.
+TEST_F(FullBypass, WhatAFailedOneLeftIsDurableAfterTheNextFlush) {
+  for (const bool evicted : {false, true}) {
+    start(WritebackOrder::none);
+    fill();
+    rig().backing().fail({.flushes = 1});
+    Write& w = write_block(kFree, 3);
+    ASSERT_EQ(w.outcome.error, EIO);
+    ASSERT_EQ(rig().drain(), 0);
+    while (rig().cache().reclaim_step()) {
+    }
+    const Bytes seen = read_blocks(rig(), kFree, 1);
+    ASSERT_EQ(rig().flush(), 0);
+    if (evicted) {
+      while (rig().device().reclaim_front(0)) {
+      }
+    }
+    rig().power_cut();
+    EXPECT_EQ(read_blocks(rig(), kFree, 1), seen);
+  }
+}
+
+TEST_F(FullBypass, WhatAKilledDaemonLeftIsDurableAfterTheNextFlush) {
+  for (const bool flush_fails : {false, true}) {
+    start(WritebackOrder::none);
+    fill();
+    rig().backing().hold(true);
+    Write& w = write_block(kFree, 3);
+    ASSERT_TRUE(rig().backing().release_one());
+    ASSERT_FALSE(w.outcome.done) << "its flush is held";
+    rig().backing().fail({.flushes = 1});
+    rig().backing().hold(false);
+    rig().backing().release_all();  // the rig cannot kill what is under way: it fails
+    ASSERT_EQ(w.outcome.error, EIO);
+    rig().kill();
+    if (flush_fails) rig().backing().fail({.flushes = 1});
+    const Bytes seen = read_blocks(rig(), kFree, 1);
+    EXPECT_EQ(seen, w.bytes);
+    const int flushed = rig().flush();
+    if (flushed == 0) {
+      rig().power_cut();
+      EXPECT_EQ(read_blocks(rig(), kFree, 1), seen);
+    }
+  }
+}
+
+// In a mode that writes around the log anyway there is nothing to go around, also while a record waits for space.
+TEST_F(FullBypass, InADirectModeARecordThatFindsNoSpaceWaitsForIt) {
+  for (const Mode mode : {Mode::writethrough, Mode::writearound}) {
+    start(WritebackOrder::none);
+    Settings share;
+    share.set(Setting::share_max, kPercent | 5);
+    ASSERT_TRUE(rig().device().configure(share).ok());
+    ASSERT_TRUE(rig().device().begin_switch({Mode::writethrough, false}).ok());
+    std::uint64_t block = 0;
+    const auto cached = [&] { return rig().device().stats().cached_bytes / kBlockSize; };
+    for (; cached() == block; ++block) ASSERT_EQ(write_block(block, 2).outcome.error, 0);
+    ASSERT_TRUE(rig().device().begin_switch({mode, false}).ok());
+    Write& waiting = write_block(0, 3);
+    Write& other = write_block(kFree, 3);
+    EXPECT_EQ(read_blocks(rig(), kFree + 1, 1), blocks_of(kFree + 1, 1, 1));
+    for (int i = 0; i < 1000 && !waiting.outcome.done; ++i) rig().step();
+    EXPECT_EQ(waiting.outcome.error, 0);
+    EXPECT_EQ(other.outcome.error, 0);
+    EXPECT_EQ(read_blocks(rig(), 0, 1), waiting.bytes);
+    ASSERT_TRUE(rig().device().begin_switch({Mode::writeback, false}).ok()) << "it waits for what has left";
+  }
+}
+
 // The backing tells of a failure once. If a write around the log hears it, what writeback wrote may be gone all the
 // same.
 TEST_F(FullBypass, AFlushThatFailsMeanwhileFailsTheWritebackUnderWay) {
