@@ -271,6 +271,11 @@ void CachedDevice::fetched(Fetch& fetch, int error) {
   std::bitset<kWindowBlocks> overtaken;
   {
     const std::lock_guard lock(fetch.stream.lock);
+    // One that nobody knew of, begun beside a write to the backing or in a mode without a log, has not been told what
+    // was logged since. While such a write goes on, nothing is.
+    for (std::uint64_t i = 0; !fetch.shared && keeps_dirty(mode()) && i < fetch.count; ++i) {
+      if (!gate_.is_busy(fetch.first + i)) overtaken.set(i);
+    }
     for (std::uint64_t i = 0; fetch.shared && i < fetch.count; ++i) {
       const auto it = fetch.stream.fetches.find(fetch.first + i);
       if (it != fetch.stream.fetches.end() && it->second == &fetch) {

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -444,6 +446,31 @@ TEST_F(Races, WhatIsReadOrWrittenWhileAFlushFailsIsNotKept) {
       EXPECT_EQ(read_blocks(rig, 5, 4), left);
     }
   }
+}
+
+// It asked the backing while nothing was logged; what is logged since may have been half written back.
+TEST_F(Races, AReadDuringWhichTheModeIsSwitchedIsNotTorn) {
+  EngineRig rig{RigShape()};
+  fill_backing(rig, 1);
+  ASSERT_TRUE(rig.switch_mode({Mode::passthrough, false}).ok());
+  const Bytes next = blocks_of(5, 1, 2);
+  rig.backing().on_read = [&](std::uint64_t, std::span<std::byte> found) {
+    std::copy_n(next.begin(), kBlockSize / 2, found.begin());
+  };
+  Bytes bytes(kBlockSize);
+  Outcome outcome;
+  pauses_.stop_at("fetch.arrived");
+  TestThread reader([&] { rig.device().read(5 * kBlockSize, bytes, outcome.completion()); });
+  ASSERT_TRUE(pauses_.await({"fetch.arrived"}));
+  rig.backing().on_read = nullptr;
+  ASSERT_TRUE(rig.switch_mode({Mode::writeback, false}).ok());
+  ASSERT_EQ(rig.write(5 * kBlockSize, next), 0);
+  ASSERT_EQ(rig.drain(), 0);
+  pauses_.go("fetch.arrived");
+  reader.join();
+  ASSERT_TRUE(outcome.done);
+  EXPECT_EQ(outcome.error, 0);
+  EXPECT_EQ(bytes, next);
 }
 
 // Where the mode was switched meanwhile nothing may be dirty.

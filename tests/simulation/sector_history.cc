@@ -183,6 +183,7 @@ bool SectorHistory::reset(std::span<const std::byte> content, Moment now) {
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
     const Value value = decode(sector, content.data() + sector * kSectorBytes);
     if (value >= operations_.size()) return false;
+    operations_[value].may_tear = true;  // it may have been on its way there
     sectors_[sector] = {{value, now, kNever}};
   }
   only_epoch(now);

@@ -286,9 +286,10 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
   };
   backing->on_flushed = [this, raw = &device] {
     raw->recovered = moment();
-    if (writes_directly(*raw)) {
+    if (raw->out || raw->cached == nullptr) return;
+    if (is_direct(raw->cached->mode())) {
       raw->history->only_epoch(moment());
-    } else if (one_in(2) && !raw->out) {
+    } else if (one_in(2)) {
       check_epoch(*raw, 0);
     }
   };

@@ -45,9 +45,10 @@ class FullBypass : public testing::Test {
     Bytes bytes;
     Outcome outcome;
   };
-  Write& write(std::uint64_t offset, Bytes bytes) {
+  Write& write(std::uint64_t offset, Bytes bytes) { return write(offset, std::move(bytes), rig().device()); }
+  Write& write(std::uint64_t offset, Bytes bytes, CachedDevice& device) {
     writes_.push_back(std::make_unique<Write>(Write{std::move(bytes), {}}));
-    rig().device().write(offset, writes_.back()->bytes, writes_.back()->outcome.completion());
+    device.write(offset, writes_.back()->bytes, writes_.back()->outcome.completion());
     return *writes_.back();
   }
   Write& write_block(std::uint64_t block, std::uint64_t version) {
@@ -81,6 +82,40 @@ TEST_F(FullBypass, AWriteThatFindsNoSpaceGoesAroundAndIsDurableWhenItIsAcknowled
   EXPECT_EQ(rig().drain(), 0);
   EXPECT_EQ(read_blocks(rig(), kFree, 1), w.bytes);
   EXPECT_EQ(backing_blocks(rig(), kFree, 1), w.bytes);
+}
+
+// It has entered the gate, and leaves it when it ends.
+TEST_F(FullBypass, AWriteToTheBackingThatWaitsForSpaceForItsRecordWaitsAsItIs) {
+  start(WritebackOrder::none);
+  ASSERT_TRUE(rig().switch_mode({Mode::writethrough, false}).ok());
+  const std::uint64_t segment = slots_per_segment(rig());
+  ASSERT_EQ(write_blocks(rig(), 0, segment + 1, 2), 0);  // with a second segment it takes none of the reserve
+  auto other = rig().cache().add(
+      "other", std::make_unique<FakeBackingDev>(std::make_shared<BackingImage>(16 << 20), "/fake/other", "fake:2"));
+  ASSERT_TRUE(other.ok());
+  Settings waits;
+  waits.set(Setting::full_policy, static_cast<std::uint64_t>(FullPolicy::throttle));
+  ASSERT_TRUE((*other)->configure(waits).ok());
+  const Write* filled = nullptr;
+  for (std::uint64_t block = 0; block < 4000 && (filled == nullptr || filled->outcome.done); ++block) {
+    filled = &write(block * kBlockSize, blocks_of(block, 1, 2), **other);
+  }
+  ASSERT_FALSE(filled->outcome.done);
+  // Copies take what room there is left.
+  for (std::uint64_t block = segment + 1; block < 2 * segment; ++block) {
+    ASSERT_EQ(write_blocks(rig(), block, 1, 2), 0);
+  }
+  const Write& w = write_block(0, 3);
+  ASSERT_FALSE(w.outcome.done);
+  ASSERT_TRUE(rig().cache().commit({other->get()}).ok());
+  ASSERT_TRUE((*other)->writeback_step());
+  while (rig().cache().reclaim_step()) {
+  }
+  ASSERT_TRUE(w.outcome.done) << "it waits for itself";
+  EXPECT_EQ(w.outcome.error, 0);
+  EXPECT_EQ(read_blocks(rig(), 0, 1), w.bytes);
+  EXPECT_EQ(rig().device().direct_operations(), 0U);
+  EXPECT_EQ(write_blocks(rig(), 0, 1, 2), 0);
 }
 
 TEST_F(FullBypass, PartsOfSectorsAndBlocksGoAroundToo) {
