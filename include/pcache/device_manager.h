@@ -83,6 +83,17 @@ class DeviceManager {
   // Makes a logical device as long as its backing has become; ok where that is as long as it was. Errors: not_found,
   // failed (the backing became shorter, or does not answer), busy, no_space. A logical device never becomes shorter.
   virtual Status resize(const std::string& name) = 0;
+  // All three are for the cache device of that label or path. Makes it larger, while it is in use: `size_bytes`, or 0,
+  // as large as its file or device has become. A file is made longer. Errors: not_found, invalid (less than it has, or
+  // more than there can be), no_space, busy (it is becoming smaller), integrity, failed; it stays as it is.
+  virtual Status grow_cache(const std::string& cache, std::uint64_t size_bytes) = 0;
+  // Begins to make it smaller, which goes on by itself: what lies behind `size_bytes` is written back or moved, at last
+  // a file is truncated. Errors: not_found, invalid, no_space (what it holds needs more), busy, integrity.
+  virtual Status begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) = 0;
+  // Waits for it for `timeout_ms` at most. Errors: not_found; dirty, integrity, failed (it stays as it is, because
+  // something cannot be written back).
+  virtual Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t timeout_ms) = 0;
+  virtual Status cancel_shrink_cache(const std::string& cache) = 0;
   // `tell` is called with the inode number of each logical device that was resized, on the thread that did it.
   virtual void on_resize(std::function<void(std::uint64_t inode)> tell) = 0;
 

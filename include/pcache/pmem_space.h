@@ -52,6 +52,19 @@ class PmemSpace {
   // Whether the medium is still all there. Errors: failed (a file that became shorter).
   virtual Status health() const { return Status(); }
 
+  // Both change the size while others use the medium, and base() stays; one call at a time.
+  //   grow:   there are `to` bytes at least, of a file all allocated from `from` on, durably. One that is shorter is
+  //   made
+  //           longer. Errors: invalid (not whole pages, more than there may be while it is mapped, or than a device
+  //           has), no_space, failed; nothing changed then.
+  //   shrink: nobody uses what lies behind `size` any more. A file is truncated. Errors: failed (it could not be, and
+  //   is
+  //           longer than size(), which is no harm).
+  virtual Status grow(std::size_t, std::size_t) { return Status(Errc::invalid, path() + " cannot become larger"); }
+  virtual Status shrink(std::size_t) { return Status(Errc::invalid, path() + " cannot become smaller"); }
+  // What there is at path() by now, which may be more than size().
+  virtual std::size_t available() const { return size(); }
+
   // Copies out of the medium. Returns false when the medium failed; the destination is then undefined.
   virtual bool read(std::size_t offset, void* destination, std::size_t length) const = 0;
 };

@@ -85,7 +85,7 @@ std::chrono::milliseconds CachedDevice::background_step() {
 
   const WritebackPace::Limits limits = pace_limits();
   const std::uint64_t dirty = dirty_bytes();
-  const bool hurry = draining || cache_.nearly_full() || short_of_share();
+  const bool hurry = draining || hurries_ || cache_.nearly_full() || short_of_share();
   const DirtyAge age = look_at_epochs(now);
   const std::uint64_t rate = pace_.rate(limits, {now, dirty, age.oldest_ms, hurry});
 

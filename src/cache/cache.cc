@@ -14,9 +14,6 @@ namespace {
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
 
-// Where less than this part of the segments is available, space is running short.
-constexpr std::uint32_t kMarkShare = 8;
-
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
   if (text.empty() || text.size() >= N) return false;
@@ -62,17 +59,16 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       options_(options),
       clock_(std::move(clock)),
       pool_(*cache_dev_),
-      slots_(cache_dev_->geometry().slot_count()),
+      slots_(cache_dev_->geometry().slot_count(),
+             std::size_t{cache_dev_->growth_limit()} * cache_dev_->geometry().slots_per_segment),
       ghosts_(cache_dev_->geometry().slot_count()),
       page_media_(cache_dev_->space().granularity() == Granularity::page),
       ack_(options.ack.value_or(page_media_ ? Ack::flush : Ack::durable)),
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
-      ahead_(std::max(2U, pool_.total() / 32)),
-      mark_(std::max(2U, pool_.total() / kMarkShare)),
       reclaim_("reclaim",
                [this] {
                  check_medium();
-                 const bool awaited = !waiting_.empty() || !awaiting_share_.empty();
+                 const bool awaited = !waiting_.empty() || !awaiting_share_.empty() || shrinks_to_ != 0;
                  return std::chrono::milliseconds(reclaim_step() ? 0 : awaited ? 10 : 1000);
                }),
       sync_("sync",
@@ -128,19 +124,20 @@ Result<std::shared_ptr<CachedDevice>> Cache::attach(const CacheDev::Device& devi
 std::uint32_t Cache::streams_for_new_device() const {
   std::uint32_t used = 0;
   for (const auto& device : cache_dev_->devices()) used += device.record.streams;
-  const std::uint32_t allowed = std::max(1U, pool_.total() / kStreamShare);
+  const std::uint32_t allowed = std::max(1U, segments_to_be() / kStreamShare);
   if (used >= allowed) return 0;
-  const std::uint32_t fair = pool_.total() >= 128 ? 4 : pool_.total() >= 32 ? 2 : 1;
+  const std::uint32_t fair = segments_to_be() >= 128 ? 4 : segments_to_be() >= 32 ? 2 : 1;
   return std::min(fair, allowed - used);
 }
 
 Status Cache::check_share_min(const CachedDevice* of, std::uint64_t share_min, std::uint32_t more_streams) const {
   const std::uint64_t segment_size = cache_dev_->geometry().segment_size;
-  std::vector<std::uint32_t> mins{share_of(share_min, kPercent | 100, pool_.total(), segment_size).min};
+  std::vector<std::uint32_t> mins{share_of(share_min, kPercent | 100, segments_to_be(), segment_size).min};
   for (const auto& device : devices()) {
     if (device.get() != of) mins.push_back(device->share().min);
   }
-  return check_shares(mins, pool_.total(), reserve() + more_streams + ahead_, segment_size, cache_dev_->label());
+  return check_shares(mins, segments_to_be(), reserve() + more_streams + ahead_of(segments_to_be()), segment_size,
+                      cache_dev_->label());
 }
 
 Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::unique_ptr<BackingDev> backing,
@@ -470,7 +467,8 @@ bool Cache::sync_step() {
 
 // One segment a step, in the order in which they are taken, so that a write rarely is the first to touch a page.
 bool Cache::prefault_step() {
-  if (next_prefault_ == pool_.total()) return false;
+  const std::lock_guard lock(prefault_mutex_);
+  if (next_prefault_ >= pool_.total()) return false;
   const Geometry& geometry = cache_dev_->geometry();
   cache_dev_->space().prefault(geometry.segment_offset(next_prefault_++), geometry.segment_size);
   return true;
@@ -481,7 +479,7 @@ CacheDevStats Cache::stats() const {
   s.path = cache_dev_->space().path();
   s.uuid = uuid_text(cache_dev_->uuid());
   s.label = cache_dev_->label();
-  s.size_bytes = cache_dev_->geometry().size_bytes;
+  s.size_bytes = cache_dev_->size_bytes();
   s.segment_size_bytes = cache_dev_->geometry().segment_size;
   s.segments = pool_.total();
   s.segments_used = pool_.total() - pool_.free_count();

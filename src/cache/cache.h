@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,6 +82,25 @@ class Cache {
   // callers take turns. Errors are sticky: what msync failed on may be lost.
   Status commit(const std::vector<CachedDevice*>& devices);
 
+  // --- Another size (cache_size.cc)
+
+  // How many segments there are, or will be when the cache device has become smaller.
+  std::uint32_t segments_to_be() const {
+    const std::uint32_t fewer = shrinks_to_.load(std::memory_order_relaxed);
+    return fewer != 0 ? fewer : pool_.total();
+  }
+  // Makes the cache device `size_bytes` large; 0: as large as the medium has become. Errors: invalid (less than now, or
+  // too much for its tables or while it is open), no_space (the file cannot be made that long), busy (it is becoming
+  // smaller), integrity, failed. It stays as it is then, though its file may be longer.
+  Status grow(std::uint64_t size_bytes);
+  // Begins to make it `size_bytes` large, by emptying the segments behind that; reclaim does it. Errors: invalid,
+  // no_space (its logical devices need more), integrity (a damaged segment lies there), busy.
+  Status begin_shrink(std::uint64_t size_bytes);
+  // How the last one ended; nothing: it is still under way after `timeout_ms`. Where it failed, because something dirty
+  // cannot be written back, all is as before.
+  std::optional<Status> await_shrink(std::uint64_t timeout_ms, std::uint64_t& left_bytes);
+  void cancel_shrink();
+
   CacheDevStats stats() const;
   // Segments in use by a logical device of which there is no record, damaged or not.
   std::uint32_t orphaned_segments() const { return orphaned_segments_; }
@@ -103,7 +124,7 @@ class Cache {
   bool page_media() const { return page_media_; }
   // Segments that only records which must not fail for lack of space may take: one for each stream (I2).
   std::uint32_t reserve() const { return reserve_.load(std::memory_order_relaxed); }
-  bool short_of_space() const { return pool_.free_count() < reserve() + ahead_; }
+  bool short_of_space() const { return pool_.free_count() < reserve() + ahead_of(pool_.total()); }
   // Segments that writes may take without anything being written back: those that are free beyond the reserve, and
   // those that only hold what the backing has too.
   std::uint32_t available_segments() const {
@@ -116,7 +137,7 @@ class Cache {
     return static_cast<std::uint32_t>(logged) + pool_.borrowed_count();
   }
   // Whether so few are left that writeback has to hurry and writes may have to slow down.
-  bool nearly_full() const { return available_segments() < mark_; }
+  bool nearly_full() const { return available_segments() < mark(); }
   void count_clean_segments(std::int32_t more) { clean_segments_.fetch_add(more, std::memory_order_relaxed); }
   // Writeback got on, or a segment became free: whoever waits for space waits for something.
   void progressed(std::uint64_t now_ms) { progressed_ms_.store(now_ms, std::memory_order_relaxed); }
@@ -129,7 +150,7 @@ class Cache {
   // The same for reclaim, which is about to free a segment.
   bool may_relocate() const { return pool_.free_count() > reserve() && waiting_.empty(); }
   // Whether room for something new is made by dropping something: free segments are those that reclaim frees ahead.
-  bool full() const { return pool_.free_count() <= reserve() + ahead_ + 1; }
+  bool full() const { return pool_.free_count() <= reserve() + ahead_of(pool_.total()) + 1; }
   // `for_share`: not for space, but for `device` to have less than its share_max.
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share = false);
   void wait_for_turn(CachedDevice& device, std::unique_ptr<WriteOp> op);
@@ -150,11 +171,20 @@ class Cache {
     Completion done;
   };
 
+  // Where less than this many segments are available, an eighth of all, space is running short.
+  std::uint32_t mark() const { return std::max(2U, pool_.total() / 8); }
+  // Of so many segments, how many reclaim keeps free beyond the reserve.
+  static std::uint32_t ahead_of(std::uint32_t segments) { return std::max(2U, segments / 32); }
+
   Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, Clock clock);
   std::uint32_t streams_for_new_device() const;
   std::vector<std::shared_ptr<CachedDevice>> devices() const;
   void drop(const std::shared_ptr<CachedDevice>& device);
   Status persist_all();  // under commit_mutex_
+  Status check_fits(std::uint32_t segments) const;
+  bool shrink_step();
+  void end_shrink(const Status& status);
+  Status give_up_segments();
   bool wake_writers();
   bool reclaim_from(const std::vector<std::shared_ptr<CachedDevice>>& devices, std::uint32_t segments);
   bool reclaim_for_all(const std::vector<std::shared_ptr<CachedDevice>>& devices);
@@ -181,8 +211,6 @@ class Cache {
   const Ack ack_;
   const Persist ack_persist_;
   std::atomic<std::uint32_t> reserve_{0};
-  const std::uint32_t ahead_;  // segments that reclaim keeps free beyond the reserve
-  const std::uint32_t mark_;   // of available_segments()
   std::atomic<std::int64_t> clean_segments_{0};
   std::atomic<std::uint64_t> progressed_ms_{0};
 
@@ -192,7 +220,13 @@ class Cache {
 
   std::mutex shares_mutex_;  // while a share_min changes; comes before other locks
 
-  std::mutex reclaim_mutex_;  // one reclaim step at a time, and none while a device's segments are given back
+  std::mutex reclaim_mutex_;        // one reclaim step at a time, and none while a device's segments are given back
+  std::optional<Geometry> shrink_;  // what it is becoming; under reclaim_mutex_
+  std::atomic<std::uint32_t> shrinks_to_{0};  // how many segments that has; 0: it is not becoming smaller
+  mutable std::mutex shrunk_mutex_;
+  std::condition_variable shrunk_changed_;
+  std::optional<Status> shrunk_;  // how that ended
+  std::uint32_t left_segments_ = 0;
 
   WaitingWrites waiting_;         // for space
   WaitingWrites awaiting_share_;  // for their device to have less than its share_max
@@ -209,6 +243,7 @@ class Cache {
 
   Worker reclaim_;
   Worker sync_;
+  std::mutex prefault_mutex_;        // while a segment is mapped
   std::uint32_t next_prefault_ = 0;  // the segment that the worker comes to next
   Worker prefault_;
   Worker throttle_;

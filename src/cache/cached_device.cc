@@ -365,8 +365,10 @@ std::uint32_t CachedDevice::segments_used() const {
   return segments;
 }
 
-Share CachedDevice::share() const {
-  return share_of(setting(Setting::share_min), setting(Setting::share_max), cache_.pool().total(),
+Share CachedDevice::share() const { return share_in(cache_.pool().total()); }
+
+Share CachedDevice::share_in(std::uint32_t segments) const {
+  return share_of(setting(Setting::share_min), setting(Setting::share_max), segments,
                   cache_.cache_dev().geometry().segment_size);
 }
 

@@ -124,6 +124,17 @@ class CachedDevice final : public LogicDev {
   // Gives the oldest segment on probation back; blocks that were read since go to the log, unless all are to be
   // forgotten. Returns whether there was one.
   bool reclaim_probation(bool keep_read = true);
+  // For a cache device that becomes smaller: takes a step to have nothing in segments from `end` on, as reclaim does.
+  //   none: it has nothing there; waits: for what is dirty to be written back, or for a free segment.
+  enum class MoveOut { none, moved, waits };
+  MoveOut move_out_of(SegmentId end);
+  // Writes back at full speed while it is set.
+  void hurry(bool hurry) {
+    hurries_ = hurry;
+    kick();
+  }
+  // For one that becomes larger: makes room for the numbers of so many.
+  void reserve_segments(std::uint32_t segments);
   // For reclaim to choose from: the age of the oldest segment of each stream that has more than its head, and whether
   // it is clean.
   struct Victim {
@@ -137,6 +148,8 @@ class CachedDevice final : public LogicDev {
   // Segments that it has, of its log and on probation.
   std::uint32_t segments_used() const;
   Share share() const;
+  // The same in a cache device of so many segments.
+  Share share_in(std::uint32_t segments) const;
   // Whether it has all that it may have: what it needs more it takes from itself.
   bool at_share_max() const { return segments_used() >= share().max; }
   // And there is nothing clean to take.
@@ -342,6 +355,9 @@ class CachedDevice final : public LogicDev {
   bool in_doubt() const { return doubts_.load() != doubts_settled_.load(); }
   bool settle_doubts();
 
+  // move_out.cc
+  bool leave_head(Stream& stream);
+
   // mode_switch.cc
   bool switch_step();
   Status store_mode(const ModeChoice& to);
@@ -507,6 +523,7 @@ class CachedDevice final : public LogicDev {
 
   std::atomic<bool> stopped_{false};
   std::atomic<bool> refusing_writes_{false};
+  std::atomic<bool> hurries_{false};  // to write back
   std::atomic<bool> parked_{false};
   std::atomic<std::uint64_t> operations_{0};  // that hold the device beyond the caller's frame
   std::mutex idle_mutex_;

@@ -27,6 +27,16 @@ std::uint32_t Probation::segments() const {
   return static_cast<std::uint32_t>(segments_.size());
 }
 
+bool Probation::holds_any_from(SegmentId id) const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(segments_.begin(), segments_.end(), [id](SegmentId segment) { return segment >= id; });
+}
+
+void Probation::reserve_segments(std::uint32_t segments) {
+  const std::lock_guard lock(mutex_);
+  if (segments_.capacity() < segments) segments_.set_capacity(segments);
+}
+
 std::optional<Probation::Oldest> Probation::oldest() const {
   const std::lock_guard lock(mutex_);
   if (segments_.empty()) return std::nullopt;

@@ -25,6 +25,9 @@ class Probation {
   std::uint32_t claim(std::uint32_t count, bool may_grow, SlotId& first);
 
   std::uint32_t segments() const;
+  bool holds_any_from(SegmentId id) const;
+  // Makes room for as many as the pool is going to have.
+  void reserve_segments(std::uint32_t segments);
 
   // The segment to take away next, and its age. `full`: nothing will be claimed in it any more.
   struct Oldest {

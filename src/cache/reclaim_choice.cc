@@ -34,6 +34,7 @@ bool Cache::reclaim_step() {
     freed |= reclaim_for_all(all);
     for (const auto& device : all) device->kick();
   }
+  freed |= shrink_step();
   if (freed) {
     progressed(now_ms());
     wake_writers();

@@ -22,7 +22,7 @@ std::chrono::milliseconds Cache::throttle_step() {
 std::chrono::milliseconds Cache::let_through(CachedDevice& device) {
   const std::uint64_t now = now_ms();
   const std::uint64_t segment = std::uint64_t{cache_dev_->geometry().slots_per_segment} * kBlockSize;
-  device.set_write_rate(available_segments() * segment, mark_ * segment, now);
+  device.set_write_rate(available_segments() * segment, mark() * segment, now);
   const std::uint64_t longest = device.setting(Setting::full_max_wait);
   while (!throttled_.empty()) {
     // One that has waited as long as it may goes on and finds the space there is, or none.

@@ -19,6 +19,11 @@ Result<json> resize(const CommandContext& context, const Args& args) {
   return json{{"file", context.mount_point + "/" + args.text("name")}};
 }
 
+Result<json> grow(const CommandContext& context, const Args& args) {
+  if (Status status = context.manager.grow_cache(args.text("cache"), args.number("size")); !status.ok()) return status;
+  return json::object();
+}
+
 Result<json> umount(const CommandContext& context, const Args&) {
   context.on_umount();
   return json::object();

@@ -20,6 +20,7 @@ Result<nlohmann::json> get(const CommandContext& context, const Args& args);
 // device_handlers.cc: what there is changes.
 Result<nlohmann::json> add(const CommandContext& context, const Args& args);
 Result<nlohmann::json> resize(const CommandContext& context, const Args& args);
+Result<nlohmann::json> grow(const CommandContext& context, const Args& args);
 Result<nlohmann::json> umount(const CommandContext& context, const Args& args);
 
 // job_handlers.cc: what takes as long as the backing does.
@@ -29,6 +30,7 @@ Result<nlohmann::json> remove(const CommandContext& context, const Args& args);
 Result<nlohmann::json> detach(const CommandContext& context, const Args& args);
 Result<nlohmann::json> attach(const CommandContext& context, const Args& args);
 Result<nlohmann::json> set(const CommandContext& context, const Args& args);
+Result<nlohmann::json> shrink(const CommandContext& context, const Args& args);
 Result<nlohmann::json> jobs(const CommandContext& context, const Args& args);
 Result<nlohmann::json> cancel(const CommandContext& context, const Args& args);
 

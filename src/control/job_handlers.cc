@@ -94,6 +94,17 @@ Result<json> attach(const CommandContext& context, const Args& args) {
                });
 }
 
+// Where the daemon ends, the cache device stays as large as it was.
+Result<json> shrink(const CommandContext& context, const Args& args) {
+  return begin(context, "shrink", args.text("cache"),
+               [&manager = context.manager, cache = args.text("cache"), size = args.number("size")](JobRun& run) {
+                 if (Status begun = manager.begin_shrink_cache(cache, size); !begun.ok()) return begun;
+                 const Status ended = wait_for(run, [&] { return manager.await_shrink_cache(cache, kLookMs); });
+                 if (!ended.ok() && run.wish() == Wish::cancel) (void)manager.cancel_shrink_cache(cache);
+                 return ended;
+               });
+}
+
 namespace {
 
 // The mode in force, to go back to.

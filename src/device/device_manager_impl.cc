@@ -507,6 +507,49 @@ Status DeviceManagerImpl::resize_checked(const std::string& name) {
   return Status();
 }
 
+Result<Cache*> DeviceManagerImpl::find_cache(const std::string& label_or_path) const {
+  const std::shared_lock lock(mutex_);
+  for (const auto& cache : caches_) {
+    if (cache->cache_dev().label() == label_or_path || cache->cache_dev().space().path() == label_or_path) {
+      return cache.get();
+    }
+  }
+  return Status(Errc::not_found, "this mount has no cache device with label or path " + label_or_path);
+}
+
+Status DeviceManagerImpl::grow_cache(const std::string& cache, std::uint64_t size_bytes) {
+  return no_throw("cannot grow cache device " + cache, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto found = find_cache(cache);
+    return found ? (*found)->grow(size_bytes) : found.status();
+  });
+}
+
+Status DeviceManagerImpl::begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) {
+  return no_throw("cannot shrink cache device " + cache, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto found = find_cache(cache);
+    return found ? (*found)->begin_shrink(size_bytes) : found.status();
+  });
+}
+
+Result<DeviceManager::Progress> DeviceManagerImpl::await_shrink_cache(const std::string& cache,
+                                                                      std::uint64_t timeout_ms) {
+  const auto found = find_cache(cache);
+  if (!found) return found.status();
+  std::uint64_t left_bytes = 0;
+  const auto ended = (*found)->await_shrink(timeout_ms, left_bytes);
+  if (ended && !ended->ok()) return *ended;
+  return Progress{ended.has_value(), left_bytes};
+}
+
+Status DeviceManagerImpl::cancel_shrink_cache(const std::string& cache) {
+  const auto found = find_cache(cache);
+  if (!found) return found.status();
+  (*found)->cancel_shrink();
+  return Status();
+}
+
 void DeviceManagerImpl::on_resize(std::function<void(std::uint64_t inode)> tell) {
   const std::unique_lock lock(mutex_);
   on_resize_ = std::move(tell);

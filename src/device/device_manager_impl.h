@@ -32,6 +32,10 @@ class DeviceManagerImpl final : public DeviceManager {
   Result<std::vector<SettingValue>> settings(const std::string& name) const override;
   Result<LogicDevActivity> activity(const std::string& name, bool reset) override;
   Status resize(const std::string& name) override;
+  Status grow_cache(const std::string& cache, std::uint64_t size_bytes) override;
+  Status begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) override;
+  Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t timeout_ms) override;
+  Status cancel_shrink_cache(const std::string& cache) override;
   void on_resize(std::function<void(std::uint64_t inode)> tell) override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
@@ -47,6 +51,7 @@ class DeviceManagerImpl final : public DeviceManager {
   };
 
   Result<Cache*> choose_cache(const std::string& label) const;
+  Result<Cache*> find_cache(const std::string& label_or_path) const;
   Result<Entry> find_entry(const std::string& name) const;
   // Both leave out `but`, which may be null.
   Status check_backing_free(const std::string& path, const CachedDevice* but) const;

@@ -1,6 +1,7 @@
 // What memory knows of each slot of the cache device: 16 bytes a slot, the log seen without reading the medium.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -42,9 +43,18 @@ class SlotTable {
   static_assert(sizeof(Node) == 16);
 
  public:
-  explicit SlotTable(std::size_t slots) : nodes_(slots), frequencies_(slots) {}
+  // `capacity`: how many there may be one day; 0: as many as there are now.
+  explicit SlotTable(std::size_t slots, std::size_t capacity = 0)
+      : nodes_(std::max(slots, capacity), slots), frequencies_(std::max(slots, capacity), slots), size_(slots) {}
 
-  std::size_t size() const { return nodes_.size(); }
+  std::size_t size() const { return size_.load(std::memory_order_relaxed); }
+  std::size_t capacity() const { return nodes_.size(); }
+  // For a cache device that became larger or smaller; of what is taken away nothing is in use.
+  void set_size(std::size_t slots) {
+    nodes_.use(slots);
+    frequencies_.use(slots);
+    size_.store(slots, std::memory_order_relaxed);
+  }
   static constexpr std::size_t bytes_per_slot() { return sizeof(Node) + 1; }
 
   SlotKey key(SlotId slot) const { return SlotKey::unpack(nodes_[slot].key.load(std::memory_order_relaxed)); }
@@ -83,6 +93,7 @@ class SlotTable {
  private:
   HugeArray<Node> nodes_;
   HugeArray<std::atomic<std::uint8_t>> frequencies_;
+  std::atomic<std::size_t> size_;
 };
 
 }  // namespace pcache

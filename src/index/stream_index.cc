@@ -15,12 +15,16 @@ constexpr std::size_t kMostBuckets = 0xffffffff;
 // A lookup without the lock that wanders through chains which are being changed notices after this many steps.
 constexpr std::uint64_t kStepsUnchecked = 4096;
 
+std::size_t buckets_for(std::size_t slots) {
+  return std::clamp<std::size_t>(slots * kBucketsPerSlot, kFirstBuckets, kMostBuckets);
+}
+
 }  // namespace
 
 StreamIndex::StreamIndex(SlotTable& slots)
-    : slots_(slots),
-      heads_(std::clamp<std::size_t>(slots.size() * kBucketsPerSlot, kFirstBuckets, kMostBuckets)),
-      buckets_(kFirstBuckets) {}
+    : slots_(slots), heads_(buckets_for(slots.capacity()), buckets_for(slots.size())), buckets_(kFirstBuckets) {}
+
+void StreamIndex::reserve(std::size_t slots) { heads_.use(buckets_for(std::min(slots, slots_.capacity()))); }
 
 SlotId StreamIndex::find(std::uint64_t block) const {
   SlotId slot = head(bucket_of(block));
@@ -48,7 +52,7 @@ StreamIndex::Found StreamIndex::find_unlocked(std::uint64_t block) const {
       slot = slots_.next(slot);
       if (steps % kStepsUnchecked != 0) continue;
       if (!still_valid(found)) break;
-      PCACHE_CHECK(steps <= slots_.size(), "a chain of the index has more slots than there are");
+      PCACHE_CHECK(steps <= slots_.capacity(), "a chain of the index has more slots than there are");
     }
     if (still_valid(found)) return found;
   }
@@ -74,7 +78,7 @@ SlotId StreamIndex::insert(SlotId slot, std::uint64_t block, SlotType type, bool
   slots_.set_next(slot, head(bucket));
   set_head(bucket, slot);
   ++count_;
-  while (buckets_.load(std::memory_order_relaxed) < std::min<std::uint64_t>(count_ * kBucketsPerSlot, heads_.size()))
+  while (buckets_.load(std::memory_order_relaxed) < std::min<std::uint64_t>(count_ * kBucketsPerSlot, heads_.used()))
     grow();
   return old;
 }

@@ -18,6 +18,9 @@ class StreamIndex {
  public:
   explicit StreamIndex(SlotTable& slots);
 
+  // The table is going to have so many slots. Under the stream's lock.
+  void reserve(std::size_t slots);
+
   // The slot of `block`, or kNoSlot. Under the stream's lock.
   SlotId find(std::uint64_t block) const;
 

@@ -97,6 +97,10 @@ class StreamLog {
   std::uint32_t segment_count() const { return segment_count_.load(std::memory_order_relaxed); }
   // The slot of `lsn`, which lies in one of the segments.
   std::uint32_t slot_of(std::uint64_t lsn) const;
+  // Makes room for as many as the pool is going to have.
+  void reserve_segments(std::uint32_t segments) {
+    if (segments_.capacity() < segments) segments_.set_capacity(segments);
+  }
   std::uint64_t end_lsn(const Segment& segment) const { return segment.first_lsn + slots_; }
   // Gives the oldest segment back to the pool, durably. The chain has at least two.
   Status release_front();

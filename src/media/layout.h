@@ -8,7 +8,7 @@
 namespace pcache {
 
 // The media format's version. A reader refuses any other one.
-inline constexpr std::uint32_t kMediaVersion = 3;
+inline constexpr std::uint32_t kMediaVersion = 4;
 
 inline constexpr std::uint64_t kMediaPage = 4096;  // copies of one item are at least this far apart
 inline constexpr std::uint64_t kCellSize = 4096;   // one cached block
@@ -22,6 +22,7 @@ inline constexpr std::uint64_t kSegmentAlign = 2 << 20;  // the first segment; l
 inline constexpr std::uint64_t kMinSegmentSize = 256 << 10;
 inline constexpr std::uint64_t kMaxSegmentSize = 64 << 20;
 inline constexpr std::uint32_t kMinSegments = 8;
+inline constexpr std::uint32_t kTableRoom = 4;
 inline constexpr std::uint32_t kWindowBlocks = 256;  // consecutive blocks that share a stream: 1 MiB
 
 // Byte offsets of every area of a cache device. Each item exists twice; `_copy` is the distance to its second copy.
@@ -29,12 +30,14 @@ inline constexpr std::uint32_t kWindowBlocks = 256;  // consecutive blocks that 
 //   0        superblock            1 page, second copy in the next page
 //   8 KiB    device records        kMaxDevices pages, then their copies
 //            device states         kMaxDevices x 64 bytes in one page, then its copy
-//            segment table         64 bytes a segment, rounded up to pages, then its copy
-//            segments              from the next multiple of 2 MiB: records, then cells
+//            segment table         64 bytes a segment; all that is left before the segments, in two halves, is for it
+//                                  and its copy, so that there may be more segments one day
+//            segments              from a multiple of 2 MiB: records, then cells
 struct Geometry {
   std::uint64_t size_bytes = 0;
   std::uint64_t segment_size = 0;
   std::uint32_t segment_count = 0;
+  std::uint32_t segment_limit = 0;      // for how many the table and the numbers of slots have room
   std::uint32_t slots_per_segment = 0;  // records and cells of one segment
 
   std::uint64_t device_records = 0;
@@ -58,7 +61,13 @@ struct Geometry {
 
 // The geometry of a device of `size_bytes` with segments of `segment_size` bytes (a power of two from kMinSegmentSize
 // to kMaxSegmentSize). Nothing when the segment size is not allowed or fewer than kMinSegments fit.
+// The table has room for kTableRoom times as many, at least, where slot numbers suffice.
 std::optional<Geometry> compute_geometry(std::uint64_t size_bytes, std::uint64_t segment_size);
+
+// The same for a device whose segments begin at `first_segment`: there they stay when it becomes longer or shorter. As
+// many segments as there is room for. Nothing also where `first_segment` is no place for them.
+std::optional<Geometry> geometry_with(std::uint64_t size_bytes, std::uint64_t segment_size,
+                                      std::uint64_t first_segment);
 
 // The segment size to use when none is asked for: about 1/256 of the device, at least 1 MiB and at most 16 MiB; smaller
 // where fewer than 64 segments would fit.

@@ -13,10 +13,9 @@ SuperblockCheck check_superblock(const Superblock& superblock) {
   if (!is_valid(superblock, cache_tag_of(superblock), 0)) return SuperblockCheck::damaged;
   if (superblock.version == 0) return SuperblockCheck::damaged;
   if (superblock.version != kMediaVersion) return SuperblockCheck::other_version;
-  const auto geometry = compute_geometry(superblock.size_bytes, superblock.segment_size);
+  const auto geometry = geometry_with(superblock.size_bytes, superblock.segment_size, superblock.first_segment);
   const bool fits = geometry && geometry->segment_count == superblock.segment_count &&
-                    geometry->slots_per_segment == superblock.slots_per_segment &&
-                    geometry->first_segment == superblock.first_segment && superblock.next_device_id >= 1 &&
+                    geometry->slots_per_segment == superblock.slots_per_segment && superblock.next_device_id >= 1 &&
                     superblock.next_device_id <= kMaxDeviceId && superblock.label.back() == '\0';
   return fits ? SuperblockCheck::ok : SuperblockCheck::damaged;
 }

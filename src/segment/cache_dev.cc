@@ -38,11 +38,8 @@ Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
   }
 
   if (Status status = clear(space, 0, 2 * kMediaPage); !status.ok()) return status;
-  const std::uint64_t tables_end =
-      geometry->segment_table_copy + (geometry->segment_table_copy - geometry->segment_table);
-  if (Status status = clear(space, geometry->device_records, tables_end - geometry->device_records); !status.ok()) {
-    return status;
-  }
+  const std::uint64_t tables = geometry->first_segment - geometry->device_records;
+  if (Status status = clear(space, geometry->device_records, tables); !status.ok()) return status;
 
   Superblock superblock{};
   superblock.signature = Superblock::kSignature;
@@ -103,7 +100,7 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
                                        " bytes when it was formatted and has " + std::to_string(space->size()) +
                                        " now");
   }
-  const auto geometry = compute_geometry(best->size_bytes, best->segment_size);
+  const auto geometry = geometry_with(best->size_bytes, best->segment_size, best->first_segment);
   std::unique_ptr<CacheDev> cache_dev(new CacheDev(std::move(space), access, *best, *geometry));
   cache_dev->load_devices();
   if (access == Access::inspect) return cache_dev;
@@ -181,6 +178,44 @@ bool CacheDev::any_superblock_readable() const {
   MetaHeader header;
   return space_->read(kSuperblockSlot.first, &header, sizeof header) ||
          space_->read(kSuperblockSlot.second, &header, sizeof header);
+}
+
+Result<Geometry> CacheDev::plan_size(std::uint64_t size_bytes) const {
+  const std::string& path = space_->path();
+  const auto planned = geometry_with(size_bytes, geometry_.segment_size, geometry_.first_segment);
+  if (!planned) {
+    return Status(Errc::invalid, path + ": " + std::to_string(size_bytes) + " bytes do not hold " +
+                                     std::to_string(kMinSegments) + " segments of " +
+                                     std::to_string(geometry_.segment_size) + " bytes");
+  }
+  if ((size_bytes - geometry_.first_segment) / geometry_.segment_size > growth_limit()) {
+    return Status(Errc::invalid,
+                  path + ": there is room in its tables, and in memory, for " + std::to_string(growth_limit()) +
+                      " segments of " + std::to_string(geometry_.segment_size) + " bytes; " +
+                      (growth_limit() < geometry_.segment_limit ? "mount it anew to go on from here"
+                                                                : "a larger cache device has to be formatted"));
+  }
+  return *planned;
+}
+
+std::uint32_t CacheDev::growth_limit() const {
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(std::uint64_t{kGrowth} * geometry_.segment_count, geometry_.segment_limit));
+}
+
+Status CacheDev::set_size(const Geometry& geometry) {
+  const std::lock_guard lock(mutex_);
+  Superblock superblock = superblock_;
+  superblock.size_bytes = geometry.size_bytes;
+  superblock.segment_count = geometry.segment_count;
+  const Status status = store_dual(*space_, kSuperblockSlot, tag_, superblock);
+  if (status.ok()) superblock_ = superblock;
+  return status;
+}
+
+std::uint64_t CacheDev::size_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return superblock_.size_bytes;
 }
 
 Status CacheDev::store_superblock() { return store_dual(*space_, kSuperblockSlot, tag_, superblock_); }

@@ -36,6 +36,9 @@ class CacheDev {
   // Errors: invalid (too small, bad segment size), failed.
   static Status format(PmemSpace& space, const FormatParams& params);
 
+  // How many times as large as when it was opened it may become, while its tables have room.
+  static constexpr std::uint32_t kGrowth = 8;
+
   enum class Access { use, inspect };
 
   // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it. To use it, copies of
@@ -50,7 +53,17 @@ class CacheDev {
 
   PmemSpace& space() { return *space_; }
   const PmemSpace& space() const { return *space_; }
+  // As it was opened: what does not change with its size.
   const Geometry& geometry() const { return geometry_; }
+  // As of now.
+  std::uint64_t size_bytes() const;
+  // How many segments it may come to have before it is opened anew.
+  std::uint32_t growth_limit() const;
+  // The geometry with `size_bytes` in all. Errors: invalid (too few segments, or too many).
+  Result<Geometry> plan_size(std::uint64_t size_bytes) const;
+  // Has the size and the segments of `geometry`, which the space is long enough for. Durable on return: a crash leaves
+  // the old size or the new one. For SegmentPool.
+  Status set_size(const Geometry& geometry);
   std::uint32_t tag() const { return tag_; }
   const std::array<std::uint8_t, 16>& uuid() const { return superblock_.uuid; }
   std::string label() const { return superblock_.label.data(); }

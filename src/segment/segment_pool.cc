@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/check.h"
 #include "media/key_record.h"
 #include "segment/item_slots.h"
 
@@ -28,7 +29,8 @@ bool was_never_used(const CacheDev& cache_dev, SegmentId id) {
 // Persist order of repairs: see repair_dual().
 SegmentPool::SegmentPool(CacheDev& cache_dev)
     : cache_dev_(cache_dev),
-      pins_(new std::atomic<std::uint32_t>[cache_dev.geometry().segment_count]()),
+      pins_(cache_dev.growth_limit()),
+      total_(cache_dev.geometry().segment_count),
       entries_(cache_dev.geometry().segment_count),
       ages_(cache_dev.geometry().segment_count),
       free_(cache_dev.geometry().segment_count) {
@@ -44,10 +46,10 @@ SegmentPool::SegmentPool(CacheDev& cache_dev)
       free_.push_back(id);
       if (!cache_dev_.read_only()) repairs_ += repair_dual(space, slot, entry);
     } else {
-      ++damaged_count_;
+      damaged_.push_back(id);
     }
   }
-  free_count_ = static_cast<std::uint32_t>(free_.size());
+  count_free();
 }
 
 // Persist order: the entry (first copy, second copy) before the first record of the segment, which the caller writes
@@ -66,7 +68,7 @@ Result<std::optional<SegmentPool::Taken>> SegmentPool::take(const SegmentUse& us
   if (Status status = store(id, entry); !status.ok()) return status;
   ages_[id] = ++taken_;
   free_.pop_back();
-  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  count_free();
   return std::optional<Taken>(Taken{id, entry.generation});
 }
 
@@ -75,8 +77,7 @@ Status SegmentPool::release(SegmentId id) {
   SegmentEntry entry = entries_[id];
   entry.state = SegmentState::free;
   if (Status status = store(id, entry); !status.ok()) return status;
-  free_.push_front(id);
-  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  add_free(id);
   return Status();
 }
 
@@ -86,7 +87,7 @@ std::optional<SegmentId> SegmentPool::borrow() {
   const SegmentId id = free_.back();
   ages_[id] = ++taken_;
   free_.pop_back();
-  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  count_free();
   borrowed_count_.fetch_add(1, std::memory_order_relaxed);
   return id;
 }
@@ -94,8 +95,86 @@ std::optional<SegmentId> SegmentPool::borrow() {
 void SegmentPool::give_back(SegmentId id) {
   const std::lock_guard lock(mutex_);
   borrowed_count_.fetch_sub(1, std::memory_order_relaxed);
+  add_free(id);
+}
+
+// Under the lock.
+void SegmentPool::add_free(SegmentId id) {
+  if (id >= fence_) return fenced_free_.push_back(id);
   free_.push_front(id);
-  free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed);
+  count_free();
+}
+
+// What can fail comes before anything changes, but for copies of entries, which say what they said.
+Status SegmentPool::grow(const Geometry& longer) {
+  const std::lock_guard lock(mutex_);
+  PmemSpace& space = cache_dev_.space();
+  const SegmentId first = total();
+  entries_.reserve(longer.segment_count);
+  ages_.reserve(longer.segment_count);
+  if (free_.capacity() < longer.segment_count) free_.set_capacity(longer.segment_count);
+  std::vector<SegmentEntry> entries;
+  for (SegmentId id = first; id < longer.segment_count; ++id) {
+    const DualSlot slot = segment_entry_slot(longer, id);
+    const auto found = load_copies<SegmentEntry>(space, slot, cache_dev_.tag());
+    const bool free = found.item && is_sane(*found.item) && found.item->state == SegmentState::free;
+    if (!free && (!found.never_stored() || holds_records(cache_dev_, id))) {
+      return Status(Errc::integrity, space.path() + ": the table entry of segment " + std::to_string(id) +
+                                         ", which it is to have, is damaged or not free");
+    }
+    repairs_ += repair_dual(space, slot, found);
+    entries.push_back(found.item.value_or(SegmentEntry{}));
+  }
+  if (Status status = cache_dev_.set_size(longer); !status.ok()) return status;
+  entries_.insert(entries_.end(), entries.begin(), entries.end());
+  ages_.resize(longer.segment_count);
+  total_.store(longer.segment_count, std::memory_order_relaxed);
+  for (SegmentId id = first; id < longer.segment_count; ++id) add_free(id);
+  return Status();
+}
+
+Status SegmentPool::fence_off(SegmentId end) {
+  const std::lock_guard lock(mutex_);
+  for (const SegmentId id : damaged_) {
+    if (id < end) continue;
+    return Status(Errc::integrity, cache_dev_.space().path() + ": the table entry of segment " + std::to_string(id) +
+                                       " is damaged, and what it holds cannot be moved");
+  }
+  std::vector<SegmentId> fenced;
+  fenced.reserve(total() - std::min(total(), end));
+  for (const SegmentId id : free_) {
+    if (id >= end) fenced.push_back(id);
+  }
+  fenced_free_ = std::move(fenced);
+  fence_ = end;
+  free_.erase(std::remove_if(free_.begin(), free_.end(), [end](SegmentId id) { return id >= end; }), free_.end());
+  count_free();
+  return Status();
+}
+
+void SegmentPool::open_up() {
+  const std::lock_guard lock(mutex_);
+  fence_ = ~SegmentId{0};
+  for (const SegmentId id : fenced_free_) add_free(id);
+  fenced_free_.clear();
+}
+
+std::uint32_t SegmentPool::fenced_in_use() const {
+  const std::lock_guard lock(mutex_);
+  return total() - std::min(total(), fence_) - static_cast<std::uint32_t>(fenced_free_.size());
+}
+
+Status SegmentPool::shrink(const Geometry& shorter) {
+  const std::lock_guard lock(mutex_);
+  PCACHE_CHECK(shorter.segment_count == fence_ && fenced_free_.size() == total() - fence_,
+               "segments that are in use are given up");
+  if (Status status = cache_dev_.set_size(shorter); !status.ok()) return status;
+  entries_.resize(shorter.segment_count);
+  ages_.resize(shorter.segment_count);
+  total_.store(shorter.segment_count, std::memory_order_relaxed);
+  fenced_free_.clear();
+  fence_ = ~SegmentId{0};
+  return Status();
 }
 
 // Under the lock. Memory follows once the entry is stored.

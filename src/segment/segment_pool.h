@@ -3,11 +3,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "base/huge_array.h"
 #include "boost/circular_buffer.hpp"
 #include "media/segment_entry.h"
 #include "segment/cache_dev.h"
@@ -57,10 +57,27 @@ class SegmentPool {
   // Takes it back; no reader holds a pin and none can get one.
   void give_back(SegmentId id);
 
-  std::uint32_t total() const { return static_cast<std::uint32_t>(entries_.size()); }
+  // --- Another size
+
+  // Has the segments of `longer` too, which the space is long enough for; they are free. Durable on return. Persist
+  // order: copies of the new segments' entries that are damaged, the superblock. Errors: integrity (an entry is
+  // damaged, or not that of a free segment), failed. Nothing changed then.
+  Status grow(const Geometry& longer);
+
+  // No segment from `end` on is taken or lent any more, until open_up(). Errors: integrity (the entry of one of them is
+  // damaged, so that nobody can empty it).
+  Status fence_off(SegmentId end);
+  void open_up();
+  // How many of the fenced segments are in use.
+  std::uint32_t fenced_in_use() const;
+  // Has only the segments of `shorter`, from the first fenced one on none, of which none is in use. Durable on return.
+  // Persist order: their entries, which say that they are free, were durable before; the superblock.
+  Status shrink(const Geometry& shorter);
+
+  std::uint32_t total() const { return total_.load(std::memory_order_relaxed); }
   std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
   std::uint32_t borrowed_count() const { return borrowed_count_.load(std::memory_order_relaxed); }
-  std::uint32_t damaged_count() const { return damaged_count_; }
+  std::uint32_t damaged_count() const { return static_cast<std::uint32_t>(damaged_.size()); }
   // Copies of entries that were damaged and stored again.
   const Repairs& repairs() const { return repairs_; }
   // Of all segments ever taken since opening, in which place this one came: tells old from young across streams.
@@ -85,18 +102,23 @@ class SegmentPool {
 
  private:
   Status store(SegmentId id, SegmentEntry& entry);
+  void add_free(SegmentId id);
+  void count_free() { free_count_.store(static_cast<std::uint32_t>(free_.size()), std::memory_order_relaxed); }
 
   CacheDev& cache_dev_;
-  std::unique_ptr<std::atomic<std::uint32_t>[]> pins_;
+  HugeArray<std::atomic<std::uint32_t>> pins_;  // for all that there may be one day: they are used without a lock
+  std::atomic<std::uint32_t> total_;
   std::atomic<std::uint32_t> free_count_{0};
   std::atomic<std::uint32_t> borrowed_count_{0};
-  std::uint32_t damaged_count_ = 0;
+  std::vector<SegmentId> damaged_;
   Repairs repairs_;
   mutable std::mutex mutex_;  // guards all below
   std::vector<SegmentEntry> entries_;
   std::vector<std::uint64_t> ages_;
   boost::circular_buffer<SegmentId> free_;  // taken at the back, released at the front; has room for all
   std::uint64_t taken_ = 0;
+  SegmentId fence_ = ~SegmentId{0};     // no segment from here on is handed out
+  std::vector<SegmentId> fenced_free_;  // of those behind it; has room for all of them
 };
 
 }  // namespace pcache

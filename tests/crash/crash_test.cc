@@ -187,7 +187,7 @@ class CrashTest : public testing::TestWithParam<CrashShape> {
     Floor cache_line, page, page_durable;
   };
   static constexpr Floors kPairFloors = {{30'000, 3'100, 1'250}, {17'500, 3'200, 1'600}, {23'500, 2'950, 880}};
-  static constexpr Floors kTripleFloors = {{16'500, 1'640, 650}, {9'800, 1'720, 840}, {14'400, 1'810, 580}};
+  static constexpr Floors kTripleFloors = {{16'500, 1'640, 650}, {9'800, 1'700, 815}, {14'400, 1'780, 580}};
   void expect_at_least(const Floors& floors) {
     if (HasFatalFailure()) return;
     const Floor& floor = !on_page() ? floors.cache_line : GetParam().ack ? floors.page_durable : floors.page;

@@ -211,6 +211,17 @@ void CrashMedium::tear(CrashRandom& random, CrashPatch& patch) const {
   });
 }
 
+Status CrashSpace::grow(std::size_t, std::size_t to) {
+  if (to > medium_.size()) return Status(Errc::no_space, "the medium ends here");
+  size_ = std::max(size_, to);
+  return Status();
+}
+
+Status CrashSpace::shrink(std::size_t size) {
+  size_ = size;
+  return Status();
+}
+
 bool CrashSpace::write(std::size_t offset, const void* source, std::size_t length) {
   if (!dead_) medium_.store(offset, source, length);
   return true;

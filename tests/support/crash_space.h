@@ -146,9 +146,13 @@ class CrashMedium {
 // A cache device on a CrashMedium, which outlives it. Used by one thread.
 class CrashSpace final : public PmemSpace {
  public:
-  explicit CrashSpace(CrashMedium& medium) : medium_(medium) {}
+  explicit CrashSpace(CrashMedium& medium) : medium_(medium), size_(medium.size()) {}
 
-  std::size_t size() const override { return medium_.size(); }
+  std::size_t size() const override { return size_; }
+  std::size_t available() const override { return medium_.size(); }
+  // Within the medium.
+  Status grow(std::size_t from, std::size_t to) override;
+  Status shrink(std::size_t size) override;
   Granularity granularity() const override { return medium_.granularity(); }
   const std::string& path() const override { return path_; }
   const std::byte* base() const override { return medium_.data(); }
@@ -163,6 +167,7 @@ class CrashSpace final : public PmemSpace {
 
  private:
   CrashMedium& medium_;
+  std::size_t size_;
   const std::string path_ = "crash";
   bool dead_ = false;
 };

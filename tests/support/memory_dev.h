@@ -84,6 +84,10 @@ class OneDevice final : public DeviceManager {
   Status set(const std::string&, const Settings&) override { return Status(); }
   Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
   Status resize(const std::string&) override { return Status(); }
+  Status grow_cache(const std::string&, std::uint64_t) override { return Status(); }
+  Status begin_shrink_cache(const std::string&, std::uint64_t) override { return Status(); }
+  Result<Progress> await_shrink_cache(const std::string&, std::uint64_t) override { return Progress{true, 0}; }
+  Status cancel_shrink_cache(const std::string&) override { return Status(); }
   void on_resize(std::function<void(std::uint64_t)>) override {}
   Result<LogicDevActivity> activity(const std::string&, bool) override { return LogicDevActivity(); }
   Status remove(const std::string&, DirtyData) override { return Status(); }

@@ -22,8 +22,20 @@ __attribute__((no_sanitize("thread"))) void copy_racing(std::byte* to, const std
 }  // namespace
 
 MemorySpace::MemorySpace(std::shared_ptr<Image> image, Granularity granularity, std::string path, const Image* synced)
-    : image_(std::move(image)), granularity_(granularity), path_(std::move(path)) {
+    : image_(std::move(image)), size_(image_->size()), granularity_(granularity), path_(std::move(path)) {
   if (granularity_ == Granularity::page) synced_ = synced != nullptr ? *synced : *image_;
+}
+
+Status MemorySpace::grow(std::size_t, std::size_t to) {
+  if (to > image_->size()) return Status(Errc::no_space, path_ + ": the image ends here");
+  size_ = std::max<std::size_t>(size_, to);
+  return Status();
+}
+
+Status MemorySpace::shrink(std::size_t size) {
+  if (size > size_) std::abort();
+  size_ = size;
+  return Status();
 }
 
 bool MemorySpace::write(std::size_t offset, const void* source, std::size_t length) {

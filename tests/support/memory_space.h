@@ -25,10 +25,15 @@ class MemorySpace : public PmemSpace {
 
   // `image` is shared with whoever else holds it and must keep its size. Page media: `synced` is what a power cut would
   // leave of it for sure; none: all of it.
+  // It is as large as the image, or smaller once shrink() was called.
   explicit MemorySpace(std::shared_ptr<Image> image, Granularity granularity = Granularity::cache_line,
                        std::string path = "memory", const Image* synced = nullptr);
 
-  std::size_t size() const override { return image_->size(); }
+  std::size_t size() const override { return size_; }
+  std::size_t available() const override { return image_->size(); }
+  // Within the image.
+  Status grow(std::size_t from, std::size_t to) override;
+  Status shrink(std::size_t size) override;
   Granularity granularity() const override { return granularity_; }
   const std::string& path() const override { return path_; }
   const std::byte* base() const override { return image_->data(); }
@@ -76,6 +81,7 @@ class MemorySpace : public PmemSpace {
   void store(std::size_t offset, const void* source, std::size_t length);
 
   const std::shared_ptr<Image> image_;
+  std::atomic<std::size_t> size_;
   const Granularity granularity_;
   const std::string path_;
 

@@ -28,6 +28,8 @@ TEST(CommandTable, SaysWhoMayCallAndWhatTakesLong) {
       {"detach", Caller::owner, Pace::job},
       {"attach", Caller::owner, Pace::job},
       {"resize", Caller::owner, Pace::slow},
+      {"grow", Caller::owner, Pace::slow},
+      {"shrink", Caller::owner, Pace::job},
       {"jobs", Caller::anyone, Pace::at_once},
       {"cancel", Caller::owner, Pace::at_once},
       {"events", Caller::anyone, Pace::at_once},

@@ -74,6 +74,16 @@ class FakeManager final : public DeviceManager {
     return activity;
   }
   Status resize(const std::string& name) override { return named("resize", name); }
+  Status grow_cache(const std::string& cache, std::uint64_t size_bytes) override {
+    return named("grow", cache + " " + std::to_string(size_bytes));
+  }
+  Status begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) override {
+    return named("shrink", cache + " " + std::to_string(size_bytes));
+  }
+  Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t) override {
+    return awaited("shrinking", cache);
+  }
+  Status cancel_shrink_cache(const std::string& cache) override { return named("keep size of", cache); }
   void on_resize(std::function<void(std::uint64_t)>) override {}
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }

@@ -83,6 +83,26 @@ TEST_F(HandlersTest, RemoveSaysWhatBecomesOfDirtyData) {
   EXPECT_EQ(manager_.calls().size(), 6U);
 }
 
+TEST_F(HandlersTest, ACacheDeviceGrowsAtOnceAndShrinksAsAJobThatCanBeCancelled) {
+  EXPECT_TRUE(run("grow", {{"cache", "fast"}}).ok());
+  EXPECT_TRUE(run("grow", {{"cache", "fast"}, {"size", 8192U}}).ok());
+  const json shrunk = end_of("shrink", {{"cache", "fast"}, {"size", 4096U}});
+  EXPECT_EQ(shrunk["state"], "done");
+  EXPECT_EQ(shrunk["object"], "fast");
+  EXPECT_EQ(shrunk["done_bytes"], 4096U);
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"grow fast 0", "grow fast 8192", "shrink fast 4096",
+                                                        "shrinking fast", "shrinking fast"}));
+  EXPECT_EQ(run("shrink", {{"cache", "fast"}}).status().code(), Errc::invalid) << "to what size?";
+  EXPECT_EQ(run("grow", {{"size", 4096U}}).status().code(), Errc::invalid);
+  manager_.never_done();
+  const auto begun = run("shrink", {{"cache", "fast"}, {"size", 4096U}});
+  ASSERT_TRUE(begun.ok());
+  const auto job = begun->at("job").get<std::uint64_t>();
+  ASSERT_TRUE(run("cancel", {{"job", job}}).ok());
+  EXPECT_EQ(end_of(job)["state"], "cancelled");
+  EXPECT_EQ(manager_.calls().back(), "keep size of fast");
+}
+
 TEST_F(HandlersTest, WhatTakesLongIsAJobWithProgress) {
   const json drained = end_of("drain", {{"name", "d"}});
   EXPECT_EQ(drained["state"], "done");

@@ -22,7 +22,9 @@ void check(const Geometry& g, std::uint64_t size, std::uint64_t segment_size) {
   EXPECT_GE(g.segment_count, kMinSegments);
   EXPECT_LE(g.slot_count(), kMaxSlots);
 
-  const std::uint64_t table = std::uint64_t{g.segment_count} * kRecordSize;
+  EXPECT_LE(g.segment_count, g.segment_limit);
+  EXPECT_LE(g.segment_limit * std::uint64_t{g.slots_per_segment}, kMaxSlots);
+  const std::uint64_t table = std::uint64_t{g.segment_limit} * kRecordSize;
   const std::vector<std::pair<std::uint64_t, std::uint64_t>> areas = {
       {0, 2 * kMediaPage},
       {g.device_records, kMaxDevices * kMediaPage},
@@ -82,7 +84,38 @@ TEST(Geometry, WastesLessThanASegmentAndTheTables) {
     ASSERT_TRUE(g);
     const std::uint64_t used = g->first_segment + g->segment_count * g->segment_size;
     EXPECT_LT(size - used, g->segment_size) << size;
-    EXPECT_LE(g->first_segment, align_up(kMiB + 2 * (g->segment_count * kRecordSize + kMediaPage), kSegmentAlign));
+    EXPECT_LE(g->first_segment,
+              align_up(kMiB + 2 * (kTableRoom * g->segment_count * kRecordSize + kMediaPage), kSegmentAlign));
+  }
+}
+
+TEST(Geometry, HasRoomToGrowAndLeavesEverythingInItsPlace) {
+  for (const std::uint64_t size : {64 * kMiB, kGiB, 100 * kGiB, 1024 * kGiB}) {
+    const auto g = compute_geometry(size, default_segment_size(size));
+    ASSERT_TRUE(g);
+    EXPECT_GE(g->segment_limit, kTableRoom * g->segment_count) << size;
+    const auto larger = geometry_with(3 * size, g->segment_size, g->first_segment);
+    ASSERT_TRUE(larger) << size;
+    check(*larger, 3 * size, g->segment_size);
+    EXPECT_EQ(larger->first_segment, g->first_segment);
+    EXPECT_EQ(larger->segment_table_copy, g->segment_table_copy);
+    EXPECT_EQ(larger->segment_limit, g->segment_limit);
+    EXPECT_EQ(larger->segment_count, (3 * size - g->first_segment) / g->segment_size);
+    const auto smaller = geometry_with(size / 2, g->segment_size, g->first_segment);
+    ASSERT_TRUE(smaller) << size;
+    check(*smaller, size / 2, g->segment_size);
+    EXPECT_EQ(smaller->segment_table_copy, g->segment_table_copy);
+  }
+  const auto most = compute_geometry(64 * kMiB, kMiB);
+  const auto beyond = geometry_with(100 * 1024 * kGiB, kMiB, most->first_segment);
+  ASSERT_TRUE(beyond);
+  EXPECT_EQ(beyond->segment_count, beyond->segment_limit) << "no more than the table has room for";
+}
+
+TEST(Geometry, RefusesAFirstSegmentThatIsInNoPlaceForOne) {
+  for (const std::uint64_t first :
+       {std::uint64_t{0}, kMiB, 3 * kMiB, 64 * kMiB, 66 * kMiB, ~std::uint64_t{0} - 2 * kMiB + 1}) {
+    EXPECT_FALSE(geometry_with(64 * kMiB, kMiB, first)) << first;
   }
 }
 

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
@@ -123,6 +125,80 @@ TEST_P(Pmem2SpaceTest, PrefaultingChangesNothing) {
   space->prefault(4097, 1);
   space->prefault(kSize - 1, 1);
   EXPECT_EQ(read_file(path_, 0, kSize), std::string(kSize, 'x'));
+}
+
+TEST_P(Pmem2SpaceTest, GrowsAndShrinksInPlace) {
+  const auto space = open_space();
+  ASSERT_NE(space, nullptr);
+  const std::byte* const base = space->base();
+  const std::string text = pattern(8192);
+  for (int turn = 0; turn < 2; ++turn) {
+    SCOPED_TRACE(turn);
+    ASSERT_TRUE(space->write(kSize - 8192, text.data(), text.size()));
+    const Status grown = space->grow(kSize, 3 * kSize);
+    ASSERT_TRUE(grown.ok()) << grown.message();
+    EXPECT_EQ(space->size(), 3 * kSize);
+    EXPECT_EQ(space->base(), base);
+    struct stat st {};
+    ASSERT_EQ(stat(path_.c_str(), &st), 0);
+    EXPECT_EQ(static_cast<std::size_t>(st.st_size), 3 * kSize);
+    EXPECT_GE(static_cast<std::size_t>(st.st_blocks) * 512, 2 * kSize) << "what is new is allocated";
+    // Across the seam, and at the end; what was truncated is not there any more.
+    std::string found(8192, 'x');
+    ASSERT_TRUE(space->read(kSize, found.data(), found.size()));
+    EXPECT_EQ(found, std::string(8192, '\0'));
+    ASSERT_TRUE(space->write(kSize - 4096, text.data(), text.size()));
+    ASSERT_TRUE(space->write(3 * kSize - 8192, text.data(), text.size()));
+    space->drain();
+    space->prefault(kSize, kSize);
+    EXPECT_TRUE(space->persist(0, space->size()).ok());
+    EXPECT_TRUE(space->health().ok());
+    EXPECT_EQ(read_file(path_, kSize - 4096, 8192), text);
+    EXPECT_EQ(read_file(path_, 3 * kSize - 8192, 8192), text);
+    const Status shrunk = space->shrink(kSize);
+    ASSERT_TRUE(shrunk.ok()) << shrunk.message();
+    EXPECT_EQ(space->size(), kSize);
+    EXPECT_EQ(std::filesystem::file_size(path_), kSize);
+    EXPECT_TRUE(space->persist(0, kSize).ok());
+    EXPECT_TRUE(space->health().ok());
+    EXPECT_EQ(read_file(path_, kSize - 4096, 4096), text.substr(0, 4096));
+  }
+  // As large as somebody made it.
+  std::filesystem::resize_file(path_, 2 * kSize);
+  EXPECT_EQ(space->available(), 2 * kSize);
+  EXPECT_EQ(space->size(), kSize) << "nobody asked for it yet";
+  ASSERT_TRUE(space->grow(kSize, 2 * kSize).ok());
+  EXPECT_EQ(space->size(), 2 * kSize);
+  ASSERT_TRUE(space->write(2 * kSize - 4096, text.data(), 4096));
+  // One that was longer when it was opened, by a hole.
+  std::filesystem::resize_file(path_, 3 * kSize);
+  struct stat st {};
+  ASSERT_EQ(stat(path_.c_str(), &st), 0);
+  const auto blocks = st.st_blocks;
+  ASSERT_TRUE(space->grow(2 * kSize, 3 * kSize).ok());
+  ASSERT_EQ(stat(path_.c_str(), &st), 0);
+  EXPECT_GE(static_cast<std::size_t>(st.st_blocks - blocks) * 512, kSize) << "it is allocated";
+}
+
+TEST_P(Pmem2SpaceTest, WhatItCannotGrowToChangesNothing) {
+  const auto space = open_space();
+  ASSERT_NE(space, nullptr);
+  EXPECT_EQ(space->grow(kSize, kSize + 512).code(), Errc::invalid);
+  EXPECT_EQ(space->grow(kSize, std::size_t{1} << 44).code(), Errc::invalid) << "there are no addresses kept for that";
+  // The filesystem, or what a process may write, ends before.
+  struct rlimit before {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit low = before;
+  low.rlim_cur = 2 * kSize;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+  const Status refused = space->grow(kSize, 3 * kSize);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, ignored);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_EQ(space->size(), kSize);
+  EXPECT_EQ(std::filesystem::file_size(path_), kSize);
+  EXPECT_TRUE(space->grow(kSize, 2 * kSize).ok());
 }
 
 TEST_P(Pmem2SpaceTest, ATruncatedFileIsAnErrorAndNotTheEnd) {
