@@ -315,10 +315,29 @@ Status StreamLog::void_records(std::span<const std::uint64_t> lsns) {
   return Status();
 }
 
-// Persist order: all that the log consists of, then fillers into holes, the filler of the newest epoch, erasures, one
-// by one; nothing else is appended before. What a killed process left behind and was read now, fillers of its own
-// recovery among it, may not be durable yet: once something newer is, it would be missed as a hole that no crash
-// explains.
+// Whatever is stored in the place of a torn record may have the words in common with it that it lacks, such as its LSN:
+// if a crash let only those arrive, the record would be whole, though it was missing before and its cell may be another
+// one's by then. Without its first word, which is stored whole or not, it never can be.
+Status StreamLog::disarm_torn(const Segment& segment, std::uint64_t first_lsn, std::uint64_t end_lsn) {
+  PmemSpace& space = cache_dev_.space();
+  const std::uint64_t begin = cache_dev_.geometry().record_offset(segment.id, 0);
+  bool any = false;
+  for (std::uint64_t lsn = first_lsn; lsn < end_lsn; ++lsn) {
+    const std::uint64_t offset = begin + (lsn - segment.first_lsn) * kRecordSize;
+    KeyRecord record;
+    if (!space.read(offset, &record, sizeof record) || is_intact(record)) continue;
+    if (record.crc == 0 && record.cache_tag == 0) continue;
+    const std::array<std::uint32_t, 2> none{};
+    if (!space.write(offset, none.data(), sizeof none)) return store_failed();
+    any = true;
+  }
+  return any ? space.persist(begin, slots_ * kRecordSize) : Status();
+}
+
+// Persist order: all that the log consists of, the first words of torn records, then fillers into holes, the filler of
+// the newest epoch, erasures, one by one; nothing else is appended before. What a killed process left behind and was
+// read now, fillers of its own recovery among it, may not be durable yet: once something newer is, it would be missed
+// as a hole that no crash explains.
 Status StreamLog::settle(std::span<const Hole> holes) {
   if (segments_.empty()) return Status();
   PmemSpace& space = cache_dev_.space();
@@ -327,11 +346,13 @@ Status StreamLog::settle(std::span<const Hole> holes) {
     const Status status = persist_readable(space, geometry.segment_offset(each.id), geometry.segment_size);
     if (!status.ok()) return status;
   }
+  if (Status status = disarm_torn(segments_.back(), next_lsn_, end_lsn(segments_.back())); !status.ok()) return status;
   auto segment = segments_.begin();  // holes come in the order of the log
   for (const Hole& hole : holes) {
     if (!hole.torn) continue;
     for (std::uint64_t lsn = hole.first_lsn; lsn < hole.first_lsn + hole.count; ++lsn) {
       while (end_lsn(*segment) <= lsn) ++segment;  // no segment is missing in a torn hole
+      if (Status status = disarm_torn(*segment, lsn, lsn + 1); !status.ok()) return status;
       if (Status status = fill(*segment, lsn, hole.next_epoch); !status.ok()) return status;
     }
   }

@@ -153,6 +153,7 @@ class StreamLog {
   Status erase(const Segment& segment, std::uint32_t slot);
   Status fill(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch);
   // `stored`: how many records were written, also when a later one was not.
+  Status disarm_torn(const Segment& segment, std::uint64_t first_lsn, std::uint64_t end_lsn);
   Status store_records(std::span<const LogEntry> entries, std::uint64_t epoch, Persist persist, std::uint32_t& stored);
   KeyRecord make_record(const Segment& segment, std::uint64_t lsn, std::uint64_t epoch, const LogEntry& entry,
                         std::uint16_t batch_pos) const;

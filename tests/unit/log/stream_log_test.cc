@@ -524,6 +524,35 @@ TEST_F(TornBatchTest, HolesAreTornAndAreFilled) {
   }
 }
 
+// Of the record that comes in the place of a torn one only those words may arrive that the torn one lacks.
+TEST_F(TornBatchTest, ATornRecordIsNotCompletedByWordsOfTheNextOne) {
+  for (unsigned missing = 0; missing < 0xff; ++missing) {
+    SCOPED_TRACE(testing::Message() << "words that the torn record lacks: " << missing);
+    const Image left = left_of(0);
+    const std::size_t offset = on().record_offset(batch_.front().lsn);
+    const auto copy_words = [offset](const Image& to, const Image& from, unsigned words) {
+      for (std::size_t word = 0; word < kRecordSize / 8; ++word) {
+        if ((words >> word & 1) != 0) std::copy_n(from->data() + offset + word * 8, 8, to->data() + offset + word * 8);
+      }
+    };
+    copy_words(left, image_, ~missing);
+    LogOn after(left);
+    Items found = after.replay(2);
+    const bool whole = missing == 0;
+    EXPECT_EQ(found.size(), before_.size() + (whole ? 1 : 0));
+    ASSERT_TRUE(after.log->settle(after.holes).ok());
+    if (whole) continue;
+    const Image settled = MemorySpace::copy_image(*left);
+    Items with_next = found;
+    with_next += after.append(writes(60, 1, 3));
+    copy_words(settled, left, missing);
+    LogOn again(settled);
+    // The next one may have arrived, where the torn one had the rest of its words.
+    const Items now = again.replay(3);
+    EXPECT_EQ(now, now == with_next ? with_next : found);
+  }
+}
+
 TEST_F(TornBatchTest, CrashWhileHolesAreFilledLeavesTornHoles) {
   const unsigned mask = 0b1000;  // three holes in a row
   for (std::uint64_t written = 0; written <= 3; ++written) {
