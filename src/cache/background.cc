@@ -81,7 +81,8 @@ std::chrono::milliseconds CachedDevice::background_step() {
   if (const auto rest = rest_after_failure(retry, now); rest.count() > 0) return rest;
   if (in_doubt() && !settle_doubts()) return retry;
   if (switch_pending_) return switch_step() ? milliseconds(0) : kRetryWhenDraining;
-  if (mode() == Mode::passthrough && holds_segments()) return release_void_step() ? milliseconds(0) : kRetry;
+  // What a read brought in while the log was left may be of an epoch that has to become clean first.
+  if (mode() == Mode::passthrough && holds_segments() && release_void_step()) return milliseconds(0);
 
   const WritebackPace::Limits limits = pace_limits();
   const std::uint64_t dirty = dirty_bytes();

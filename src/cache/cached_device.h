@@ -215,7 +215,7 @@ class CachedDevice final : public LogicDev {
   // --- For Cache
 
   // Whether the backing failed a flush since this was last asked: one flush of a user says so.
-  bool take_flush_error() { return flush_error_.load(std::memory_order_relaxed) && flush_error_.exchange(false); }
+  bool take_flush_error() { return backing_flush_ && backing_flush_->take_untold(); }
 
   // Continues a write that waited for space, or ends it.
   void resume(std::unique_ptr<WriteOp> op);
@@ -228,7 +228,11 @@ class CachedDevice final : public LogicDev {
   // (values that do not go together), failed (the medium; nothing changed).
   Status configure(const Settings& changes);
   std::vector<SettingValue> settings() const;
-  FullPolicy full_policy() const { return static_cast<FullPolicy>(setting(Setting::full_policy)); }
+  // Whether the backing gets one epoch after the other.
+  bool keeps_order() const {
+    return settings_.choice<WritebackOrder>(Setting::writeback_order) == WritebackOrder::epoch;
+  }
+  FullPolicy full_policy() const { return settings_.choice<FullPolicy>(Setting::full_policy); }
   // How fast writes may go on, while `left` of `mark` bytes of space are left.
   void set_write_rate(std::uint64_t left, std::uint64_t mark, std::uint64_t now_ms);
   bool throttles() const { return throttle_.on(); }
@@ -363,6 +367,8 @@ class CachedDevice final : public LogicDev {
   Status store_mode(const ModeChoice& to);
   Status complete_switch(Mode from, const ModeChoice& to);
   void hold_operations();
+  // Returns whether there was one that could be written back.
+  bool clean_an_epoch();
   void release_operations();
   Status write_all_back();
   Status not_written_back() const;
@@ -498,10 +504,9 @@ class CachedDevice final : public LogicDev {
   std::condition_variable progress_;           // clean_epoch_ or failures changed
   std::atomic<std::uint64_t> drain_epoch_{0};  // write back up to here without delay
   std::atomic<int> failures_in_a_row_{0};
-  std::uint64_t failures_ = 0;            // under progress_mutex_
-  std::uint64_t failed_ms_ = 0;           // when the last attempt failed; under progress_mutex_
-  std::string trouble_;                   // why it did, until one succeeds; under progress_mutex_
-  std::atomic<bool> flush_error_{false};  // the backing failed a flush, and no user's flush has said so
+  std::uint64_t failures_ = 0;   // under progress_mutex_
+  std::uint64_t failed_ms_ = 0;  // when the last attempt failed; under progress_mutex_
+  std::string trouble_;          // why it did, until one succeeds; under progress_mutex_
 
   std::atomic<Mode> mode_;           // in force
   std::atomic<bool> appends_{true};  // writes go to the log, and not to the gate; asked under a stream's lock

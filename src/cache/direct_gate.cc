@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/pause_point.h"
-
 namespace pcache {
 namespace {
 
@@ -76,10 +74,9 @@ void DirectGate::set(State state) {
   if (state_ != State::shut) state_ = state;
 }
 
-void DirectGate::await_empty() {
-  PCACHE_PAUSE_POINT("gate.awaited");
+bool DirectGate::await_empty(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  emptied_.wait(lock, [this] { return entered_.empty(); });
+  return emptied_.wait_for(lock, timeout, [this] { return entered_.empty(); });
 }
 
 bool DirectGate::is_entered(std::uint64_t begin, std::uint64_t end) const {

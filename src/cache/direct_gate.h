@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -41,8 +42,8 @@ class DirectGate {
   std::unique_ptr<WriteOp> take_waiting();
 
   void set(State state);
-  // Returns when all that entered have left.
-  void await_empty();
+  // Returns whether all that entered have left, after `timeout` at the latest.
+  bool await_empty(std::chrono::milliseconds timeout);
   // So many have entered and not left.
   std::size_t entered() const { return count_.load(); }
   // Whether an operation on `block` has entered and not left. Whoever asks under its stream's lock, and hears no, comes

@@ -279,7 +279,7 @@ int CachedDevice::await_backing_flush() {
 int CachedDevice::flush_direct() {
   const int error = await_backing_flush();
   if (error == 0) return 0;
-  flush_error_ = true;
+  backing_flush_->to_be_told();
   if (is_direct(mode())) void_unflushed();
   return error;
 }
@@ -311,8 +311,9 @@ void CachedDevice::flush_backing(Completion done) {
 void CachedDevice::flushed_backing(int error, std::uint64_t failed_flushes, std::uint64_t doubts, Completion done) {
   const bool direct = is_direct(mode());
   if (error != 0 && direct) void_unflushed();
-  const bool told = take_flush_error();
-  const bool failed = told || backing_flush_->failures() != failed_flushes;
+  const bool untold = take_flush_error();
+  const bool failed = untold || backing_flush_->failures() != failed_flushes;
+  if (failed) backing_flush_->tell();
   if (!failed) doubts_settled_ = doubts;
   if (failed || direct) {
     count_out();

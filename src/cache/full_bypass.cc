@@ -60,8 +60,7 @@ bool CachedDevice::go_around(std::unique_ptr<WriteOp>& op, Progress why) try {
 bool CachedDevice::may_go_around(const WriteOp& op) {
   const std::uint64_t begin = op.direct->first_block;
   const std::uint64_t end = op.direct->end_block;
-  const bool ordered = setting(Setting::writeback_order) == static_cast<std::uint64_t>(WritebackOrder::epoch);
-  if (refusing_writes_ || is_direct(mode()) || (ordered && !has_nothing_dirty())) return false;
+  if (refusing_writes_ || is_direct(mode()) || (keeps_order() && !has_nothing_dirty())) return false;
   const std::uint32_t wanted = streams_in(begin, end);
   for (std::uint32_t i = 0; i < streams_.size(); ++i) {
     if ((wanted >> i & 1) == 0) continue;

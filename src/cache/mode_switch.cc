@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -11,6 +12,12 @@
 #include "cache/cached_device.h"
 
 namespace pcache {
+namespace {
+
+constexpr std::chrono::milliseconds kAwaitEmpty{5};
+constexpr std::chrono::milliseconds kAwaitEmptyIdle{100};  // while nothing can be made clean
+
+}  // namespace
 
 void CachedDevice::open_gate() {
   if (serves_ && is_direct(mode())) {
@@ -108,7 +115,7 @@ Status CachedDevice::complete_switch(Mode from, const ModeChoice& to) {
   const Mode into = to.in_force();
   if (from == Mode::passthrough && into != from) {
     while (holds_segments()) {
-      if (!release_void_step()) {
+      if (!release_void_step() && !clean_an_epoch()) {
         return Status(Errc::failed, "cache device " + cache_label_ + ": a segment cannot be freed");
       }
     }
@@ -144,12 +151,23 @@ Status CachedDevice::store_mode(const ModeChoice& to) {
   return status;
 }
 
-// On return nothing is appended, nothing is written around the log, and whatever comes waits.
+// On return nothing is appended, nothing is written around the log, and whatever comes waits. What entered the gate may
+// wait for space, and of that there is more once an epoch more is clean, for which there is nobody but the caller.
 void CachedDevice::hold_operations() {
   gate_.set(DirectGate::State::held);
   appends_ = false;
   await_appends();
-  gate_.await_empty();
+  PCACHE_PAUSE_POINT("gate.awaited");
+  std::chrono::milliseconds pause = kAwaitEmpty;
+  while (!gate_.await_empty(pause)) {
+    pause = clean_an_epoch() ? kAwaitEmpty : kAwaitEmptyIdle;
+  }
+}
+
+bool CachedDevice::clean_an_epoch() {
+  if (!cache_.commit({this}).ok() || !writeback_step()) return false;
+  release_acks(clean_epoch_);
+  return true;
 }
 
 // Lets go on what waits, in the mode that is in force now.

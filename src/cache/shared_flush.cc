@@ -42,4 +42,14 @@ void SharedFlush::finish(int error) {
   }
 }
 
+bool SharedFlush::take_untold() { return raise(told_, to_be_told_.load(std::memory_order_relaxed)); }
+
+bool SharedFlush::raise(std::atomic<std::uint64_t>& count, std::uint64_t to) {
+  std::uint64_t now = count.load(std::memory_order_relaxed);
+  while (now < to) {
+    if (count.compare_exchange_weak(now, to)) return true;
+  }
+  return false;
+}
+
 }  // namespace pcache

@@ -31,6 +31,12 @@ class SharedFlush {
   // that write.
   std::uint64_t failures() const { return failures_.load(std::memory_order_acquire); }
 
+  // A user's flush has to tell of a failure, and one is enough. To be told are those until now; a flush that fails
+  // tells of those until now; take_untold() is whether any are to be told that were not, which the caller then tells.
+  void to_be_told() { raise(to_be_told_, failures()); }
+  void tell() { raise(told_, failures()); }
+  bool take_untold();
+
  private:
   struct Queue {
     Waiter* first = nullptr;
@@ -38,6 +44,8 @@ class SharedFlush {
   };
   void begin();
   void finish(int error);
+  // Returns whether it was less.
+  static bool raise(std::atomic<std::uint64_t>& count, std::uint64_t to);
 
   BackingDev& backing_;
   OpTimer& timer_;
@@ -47,6 +55,8 @@ class SharedFlush {
   Queue waiting_;    // for the next flush
   Queue under_way_;  // for this one
   std::atomic<std::uint64_t> failures_{0};
+  std::atomic<std::uint64_t> to_be_told_{0};  // of the failures
+  std::atomic<std::uint64_t> told_{0};        // of the failures
 };
 
 }  // namespace pcache

@@ -158,7 +158,7 @@ void CachedDevice::forget_pass() {
 // The last of the epochs that are written back together next, 0 if there is none: one, or, where no order is asked for,
 // as many as are closed, up to a limit, so that a full cache gets space free piece by piece.
 std::uint64_t CachedDevice::last_epoch_to_write_back() {
-  const bool ordered = setting(Setting::writeback_order) == static_cast<std::uint64_t>(WritebackOrder::epoch);
+  const bool ordered = keeps_order();
   const std::uint64_t most = cache_.slots().size() / kPassShare;
   const std::lock_guard lock(epoch_mutex_);
   std::uint64_t last = 0;
@@ -217,7 +217,7 @@ Status CachedDevice::flush_written(const WritebackPass& pass) {
   const int error = await_backing_flush();
   if (backing_flush_->failures() == pass.failed_flushes) return Status();
   // What it took and did not make durable may be gone; the epoch stays dirty as a whole and is written again.
-  flush_error_ = true;
+  backing_flush_->to_be_told();
   if (is_direct(mode())) void_unflushed();
   return backing_failure(error != 0 ? error : EIO, "flush");
 }

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -377,6 +379,72 @@ TEST_F(Races, WritesDuringASwitchWaitAndAreDoneInTheNewMode) {
     EXPECT_EQ(backing_blocks(rig, 0, 8) == expected, is_direct(to));
     rig.kill();
     EXPECT_EQ(read_blocks(rig, 0, 8), expected);
+  }
+}
+
+// The space is there once an epoch more is clean, and the thread that would see to that is the one that switches.
+TEST_F(Races, ASwitchMakesTheSpaceThatAWriteWhichItWaitsForWaitsFor) {
+  for (const Mode to : {Mode::writeback, Mode::writethrough, Mode::passthrough}) {
+    pauses_.reset();
+    RigShape shape;
+    shape.own_clock = true;
+    shape.settings.set(Setting::share_max, kPercent | 10);
+    EngineRig rig{shape};
+    ASSERT_TRUE(rig.device().begin_switch({Mode::writethrough, false}).ok());
+    const auto cached = [&] { return rig.device().stats().cached_bytes / kBlockSize; };
+    std::uint64_t block = 0;
+    for (; cached() == block; ++block) ASSERT_EQ(write_blocks(rig, block, 1, 2), 0);
+    ASSERT_TRUE(rig.device().begin_switch({Mode::writearound, false}).ok());
+    const Bytes data = blocks_of(0, 1, 3);
+    Outcome waiting;
+    rig.device().write(0, data, waiting.completion());
+    ASSERT_FALSE(waiting.done) << "it did not wait";
+    TestThread switcher([&] { (void)rig.device().begin_switch({to, false}); });
+    ASSERT_TRUE(pauses_.await({"gate.awaited"}));
+    for (int i = 0; i < 5000 && rig.device().direct_operations() != 0; ++i) {
+      rig.cache().reclaim_step();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(rig.device().direct_operations(), 0U) << "the switch does not end";
+    while (rig.device().direct_operations() != 0) rig.step();
+    switcher.join();
+    EXPECT_EQ(waiting.error, 0);
+    EXPECT_EQ(rig.device().mode(), to);
+    EXPECT_EQ(read_blocks(rig, 0, 1), data);
+    rig.kill();
+    EXPECT_EQ(read_blocks(rig, 0, 1), data);
+  }
+}
+
+TEST_F(Races, WhatAReadBringsInWhileTheLogIsLeftIsGivenBackToo) {
+  for (const bool back_at_once : {false, true}) {
+    pauses_.reset();
+    RigShape shape;
+    shape.own_clock = true;
+    EngineRig rig{shape};
+    fill_backing(rig, 1);
+    ASSERT_EQ(write_blocks(rig, 500, 1, 2), 0);
+    pauses_.stop_at("switch.stored");
+    TestThread switcher([&] { (void)rig.device().begin_switch({Mode::passthrough, false}); });
+    ASSERT_TRUE(pauses_.await({"switch.stored"}));
+    EXPECT_EQ(read_blocks(rig, 0, 2 * slots_per_segment(rig)), blocks_of(0, 2 * slots_per_segment(rig), 1));
+    pauses_.go("switch.stored");
+    switcher.join();
+    ASSERT_EQ(rig.device().mode(), Mode::passthrough);
+    ASSERT_NE(rig.cache().pool().free_count(), rig.cache().pool().total());
+    ASSERT_TRUE(rig.device().begin_drain().has_value());
+    if (back_at_once) {
+      ASSERT_TRUE(rig.device().begin_switch({Mode::writeback, false}).ok());
+      EXPECT_EQ(rig.device().mode(), Mode::writeback);
+    } else {
+      for (int i = 0; i < 100; ++i) {
+        rig.advance(1000);
+        (void)rig.device().background_step();
+      }
+      EXPECT_EQ(rig.cache().pool().free_count(), rig.cache().pool().total());
+    }
+    EXPECT_EQ(read_blocks(rig, 0, 8), blocks_of(0, 8, 1));
+    EXPECT_EQ(read_blocks(rig, 500, 1), blocks_of(500, 1, 2));
   }
 }
 

@@ -378,5 +378,24 @@ TEST_F(FullBypass, AFlushThatFailsMeanwhileFailsTheWritebackUnderWay) {
   EXPECT_EQ(rig().device().dirty_bytes(), 0U);
 }
 
+// The writeback under way fails as well, but the user has been told.
+TEST_F(FullBypass, AFlushThatFailsIsToldOnce) {
+  start(WritebackOrder::none);
+  const std::uint64_t count = fill();
+  rig().backing().fail({.flushes = 1});
+  ASSERT_EQ(write_block(kFree, 3).outcome.error, EIO);  // from here on a user's flush is the backing's too
+  ASSERT_TRUE(rig().commit().ok());
+  ASSERT_EQ(rig().device().write_back(kBlockSize).step, CachedDevice::WriteBack::Step::part);
+  rig().backing().fail({.flushes = 1});
+  EXPECT_EQ(rig().flush(), EIO);
+  while (rig().device().write_back(1 << 30).step == CachedDevice::WriteBack::Step::part) {
+  }
+  EXPECT_EQ(rig().device().dirty_bytes(), count * kBlockSize) << "it counts as clean";
+  EXPECT_EQ(rig().flush(), 0) << "told twice";
+  rig().backing().fail({.flushes = 1});
+  EXPECT_EQ(rig().drain(), EIO);
+  EXPECT_EQ(rig().flush(), EIO) << "a later one is not told";
+}
+
 }  // namespace
 }  // namespace pcache

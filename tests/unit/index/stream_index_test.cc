@@ -11,6 +11,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/backoff_lock.h"
+
 namespace pcache {
 namespace {
 
@@ -431,6 +433,8 @@ TEST_F(StreamIndexTest, LookupDuringChangesIsOfTheBlockAskedFor) {
     for (std::uint64_t i = 0; !done.load(std::memory_order_relaxed); ++i) {
       changer.change();
       if (i % 16 == 0) std::this_thread::yield();
+      // As after a change in earnest there is time for a lookup, though it may overlap the next change.
+      for (std::uint64_t pause = i * 7 % 32; pause > 0; --pause) cpu_pause();
       if (i == 0) changing = true;
     }
   });
