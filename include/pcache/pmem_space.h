@@ -53,13 +53,11 @@ class PmemSpace {
   virtual Status health() const { return Status(); }
 
   // Both change the size while others use the medium, and base() stays; one call at a time.
-  //   grow:   there are `to` bytes at least, of a file all allocated from `from` on, durably. One that is shorter is
-  //   made
-  //           longer. Errors: invalid (not whole pages, more than there may be while it is mapped, or than a device
-  //           has), no_space, failed; nothing changed then.
-  //   shrink: nobody uses what lies behind `size` any more. A file is truncated. Errors: failed (it could not be, and
-  //   is
-  //           longer than size(), which is no harm).
+  // After grow(from, to) there are `to` bytes at least, of a file all allocated from `from` on, durably; one that is
+  // shorter is made longer. Errors: invalid (not whole pages, more than there may be while it is mapped, or than a
+  // device has), no_space, failed; nothing changed then.
+  // After shrink(size) nobody uses what lies behind `size`, and a file is truncated. Errors: failed (it could not be,
+  // and is longer than size(), which is no harm).
   virtual Status grow(std::size_t, std::size_t) { return Status(Errc::invalid, path() + " cannot become larger"); }
   virtual Status shrink(std::size_t) { return Status(Errc::invalid, path() + " cannot become smaller"); }
   // What there is at path() by now, which may be more than size().

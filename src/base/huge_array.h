@@ -34,8 +34,8 @@ class HugeArray {
   void use(std::size_t used) {
     if (used <= used_ && used_ != 0) return;
     if (mprotect(data_, bytes(used), PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
-    madvise(data_, bytes(used),
-            MADV_HUGEPAGE);  // random access: each page less is a miss less; without them it works too
+    // Random access: each page less is a miss less. Without them it works too.
+    madvise(data_, bytes(used), MADV_HUGEPAGE);
     used_ = used;
   }
 

@@ -14,6 +14,8 @@ namespace {
 // quarter of the segments that way.
 constexpr std::uint32_t kStreamShare = 4;
 
+constexpr std::uint64_t kCheckMs = 1000;  // between two looks at the medium, however busy reclaim is
+
 template <std::size_t N>
 bool copy_text(std::array<char, N>& to, const std::string& text) {
   if (text.empty() || text.size() >= N) return false;
@@ -67,7 +69,10 @@ Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, C
       ack_persist_(ack_ == Ack::durable && page_media_ ? Persist::synced : Persist::fenced),
       reclaim_("reclaim",
                [this] {
-                 check_medium();
+                 if (const std::uint64_t now = now_ms(); now - checked_ms_ >= kCheckMs) {
+                   checked_ms_ = now;
+                   check_medium();
+                 }
                  const bool awaited = !waiting_.empty() || !awaiting_share_.empty() || shrinks_to_ != 0;
                  return std::chrono::milliseconds(reclaim_step() ? 0 : awaited ? 10 : 1000);
                }),

@@ -232,6 +232,7 @@ class Cache {
   WaitingWrites awaiting_share_;  // for their device to have less than its share_max
   WaitingWrites throttled_;       // for their turn
 
+  std::uint64_t checked_ms_ = 0;  // when reclaim's thread last looked at the medium
   std::mutex check_mutex_;
   mutable std::mutex lost_mutex_;
   Status lost_;  // why the medium is gone

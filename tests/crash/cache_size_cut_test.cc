@@ -10,8 +10,7 @@
 #include <string>
 
 #include "base/units.h"
-#include "cache/cache.h"
-#include "tests/support/crash_space.h"
+#include "tests/crash/cut_engine.h"
 #include "tests/support/stored.h"
 
 namespace pcache {
@@ -35,47 +34,19 @@ void PrintTo(const Shape& shape, std::ostream* out) {
   *out << to_string(shape.granularity) << (shape.change == Change::grow ? " grow" : " shrink");
 }
 
-struct Engine {
-  std::unique_ptr<Cache> cache;
-  std::shared_ptr<CachedDevice> device;
-  CrashSpace* space = nullptr;
-
-  ~Engine() {
-    if (space != nullptr) space->die();
-  }
-};
-
 class CacheSizeCutTest : public testing::TestWithParam<Shape> {
  protected:
   static std::size_t old_size() { return GetParam().change == Change::grow ? kSmall : kLarge; }
   static std::size_t new_size() { return GetParam().change == Change::grow ? kLarge : kSmall; }
 
-  void open(Engine& engine, CrashMedium& medium, std::unique_ptr<BackingDev> backing) {
-    auto space = std::make_unique<CrashSpace>(medium);
-    engine.space = space.get();
-    auto cache_dev = CacheDev::open(std::move(space));
-    ASSERT_TRUE(cache_dev.ok()) << cache_dev.status().message();
-    CacheOptions options;
-    options.ack = GetParam().ack;
-    auto cache = Cache::open(std::move(*cache_dev), options);
-    ASSERT_TRUE(cache.ok()) << cache.status().message();
-    engine.cache = std::move(*cache);
-    const auto held = engine.cache->cache_dev().devices();
-    auto device = held.empty() ? engine.cache->add("dev", std::move(backing))
-                               : engine.cache->attach(held.front(), std::move(backing));
-    ASSERT_TRUE(device.ok()) << device.status().message();
-    engine.device = *device;
-    ASSERT_FALSE(engine.device->failed()) << engine.device->stats().detail;
-  }
-
-  static bool step(Engine& engine) {
+  static bool step(CutEngine& engine) {
     bool progress = engine.device->writeback_step();
     if (!progress && engine.device->dirty_bytes() != 0 && engine.cache->commit({engine.device.get()}).ok()) {
       progress = engine.device->writeback_step();
     }
     return engine.cache->reclaim_step() || progress;
   }
-  static Status change(Engine& engine) {
+  static Status change(CutEngine& engine) {
     if (GetParam().change == Change::grow) return engine.cache->grow(kLarge);
     if (Status status = engine.cache->begin_shrink(kSmall); !status.ok()) return status;
     std::uint64_t left = 0;
@@ -86,7 +57,7 @@ class CacheSizeCutTest : public testing::TestWithParam<Shape> {
     return Status(Errc::busy, "it does not end");
   }
 
-  void write(Engine& engine, std::uint64_t first, std::uint64_t count, std::uint64_t version) {
+  void write(CutEngine& engine, std::uint64_t first, std::uint64_t count, std::uint64_t version) {
     for (std::uint64_t block = first; block < first + count; ++block) {
       const Bytes data = blocks_of(block, 1, version);
       put(expected_, block * kBlockSize, data);
@@ -97,38 +68,20 @@ class CacheSizeCutTest : public testing::TestWithParam<Shape> {
       ASSERT_EQ(outcome.error, 0);
     }
   }
-  static Bytes read_all(Engine& engine) {
-    Bytes bytes(kBlocks * kBlockSize);
-    Outcome outcome;
-    engine.device->read(0, bytes, outcome.completion());
-    EXPECT_TRUE(outcome.done);
-    EXPECT_EQ(outcome.error, 0);
-    return bytes;
-  }
+  static Bytes read_all(CutEngine& engine) { return read_first(*engine.device, kBlocks * kBlockSize); }
 
   void moment() {
     CrashRandom random(++moments_);
     for (std::uint64_t state = 0; state < kStatesPerMoment && !HasFailure(); ++state) {
-      CrashPatch patch;
-      if (state == 3) {
-        image_.tear(random, patch);
-      } else {
-        image_.choose(state == 0 ? 0 : state == 1 ? ~std::uint64_t{0} : random(), patch);
-      }
       SCOPED_TRACE("moment " + std::to_string(moments_) + ", state " + std::to_string(state));
-      auto backing = std::make_shared<BackingImage>(*backing_);
-      if (state % 2 == 0) backing->power_cut();
-      image_.copy_durable_to(scratch_);
-      for (std::size_t i = 0; i < patch.count(); ++i) {
-        scratch_.store(patch.offset(i), patch.content(i).data(), patch.content(i).size());
-      }
+      const auto backing = cut_power(image_, *backing_, scratch_, random, state, state == 3);
       ASSERT_NO_FATAL_FAILURE(check(backing));
     }
   }
 
   void check(const std::shared_ptr<BackingImage>& backing) {
-    Engine engine;
-    ASSERT_NO_FATAL_FAILURE(open(engine, scratch_, std::make_unique<FakeBackingDev>(backing)));
+    CutEngine engine;
+    ASSERT_NO_FATAL_FAILURE(open_engine(engine, scratch_, GetParam().ack, std::make_unique<FakeBackingDev>(backing)));
     const std::uint64_t size = engine.cache->stats().size_bytes;
     ASSERT_TRUE(size == old_size() || size == new_size()) << size;
     ASSERT_EQ(engine.cache->pool().damaged_count(), 0U);
@@ -158,10 +111,10 @@ TEST_P(CacheSizeCutTest, AtEveryStep) {
     ASSERT_TRUE(space.shrink(old_size()).ok());
     ASSERT_TRUE(CacheDev::format(space, {{7}, "sized", kSegment}).ok());
   }
-  Engine engine;
+  CutEngine engine;
   auto opened = std::make_unique<FakeBackingDev>(backing_);
   FakeBackingDev& backing = *opened;
-  ASSERT_NO_FATAL_FAILURE(open(engine, image_, std::move(opened)));
+  ASSERT_NO_FATAL_FAILURE(open_engine(engine, image_, GetParam().ack, std::move(opened)));
   write(engine, 0, GetParam().change == Change::grow ? 200 : kBlocks, 1);
   if (GetParam().change == Change::shrink) {
     ASSERT_EQ(engine.device->drain(0), 0);

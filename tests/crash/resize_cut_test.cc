@@ -12,10 +12,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "cache/cache.h"
-#include "tests/support/crash_space.h"
-#include "tests/support/engine_rig.h"
-#include "tests/support/fake_backing_dev.h"
+#include "tests/crash/cut_engine.h"
 
 namespace pcache {
 namespace {
@@ -31,43 +28,6 @@ struct Shape {
   Granularity granularity;
   Ack ack;
 };
-
-struct Engine {
-  std::unique_ptr<Cache> cache;
-  std::shared_ptr<CachedDevice> device;
-  CrashSpace* space = nullptr;
-
-  ~Engine() {
-    if (space != nullptr) space->die();
-  }
-};
-
-void open(Engine& engine, CrashMedium& medium, const Shape& shape, std::unique_ptr<BackingDev> backing) {
-  auto space = std::make_unique<CrashSpace>(medium);
-  engine.space = space.get();
-  auto cache_dev = CacheDev::open(std::move(space));
-  ASSERT_TRUE(cache_dev.ok()) << cache_dev.status().message();
-  CacheOptions options;
-  options.ack = shape.ack;
-  auto cache = Cache::open(std::move(*cache_dev), options);
-  ASSERT_TRUE(cache.ok()) << cache.status().message();
-  engine.cache = std::move(*cache);
-  const auto held = engine.cache->cache_dev().devices();
-  auto device = held.empty() ? engine.cache->add("dev", std::move(backing))
-                             : engine.cache->attach(held.front(), std::move(backing));
-  ASSERT_TRUE(device.ok()) << device.status().message();
-  engine.device = *device;
-  ASSERT_FALSE(engine.device->failed()) << engine.device->stats().detail;
-}
-
-Bytes read_all(CachedDevice& device) {
-  Bytes bytes(device.size_bytes());
-  Outcome outcome;
-  device.read(0, bytes, outcome.completion());
-  EXPECT_TRUE(outcome.done);
-  EXPECT_EQ(outcome.error, 0);
-  return bytes;
-}
 
 void put(Bytes& into, std::uint64_t offset, std::uint64_t length, int value) {
   std::fill_n(into.begin() + static_cast<std::ptrdiff_t>(offset), length, static_cast<std::byte>(value));
@@ -87,36 +47,24 @@ class ResizeCutTest : public testing::TestWithParam<Shape> {
   void moment() {
     CrashRandom random(++moments_);
     for (std::uint64_t state = 0; state < kStatesPerMoment && !HasFailure(); ++state) {
-      CrashPatch patch;
-      if (state % 3 == 2) {
-        image_.tear(random, patch);
-      } else {
-        image_.choose(state == 0 ? 0 : state == 1 ? ~std::uint64_t{0} : random(), patch);
-      }
       SCOPED_TRACE("moment " + std::to_string(moments_) + ", state " + std::to_string(state));
-      // The backing keeps what was not flushed, or not.
-      auto backing = std::make_shared<BackingImage>(*backing_);
-      if (state % 2 == 0) backing->power_cut();
-      image_.copy_durable_to(scratch_);
-      for (std::size_t i = 0; i < patch.count(); ++i) {
-        scratch_.store(patch.offset(i), patch.content(i).data(), patch.content(i).size());
-      }
+      const auto backing = cut_power(image_, *backing_, scratch_, random, state, state % 3 == 2);
       ASSERT_NO_FATAL_FAILURE(check(backing));
       ++states_;
     }
   }
 
   void check(const std::shared_ptr<BackingImage>& backing) {
-    Engine engine;
+    CutEngine engine;
     const std::uint64_t backing_bytes = backing->current.size();
-    ASSERT_NO_FATAL_FAILURE(open(engine, scratch_, GetParam(), std::make_unique<FakeBackingDev>(backing)));
+    ASSERT_NO_FATAL_FAILURE(open_engine(engine, scratch_, GetParam().ack, std::make_unique<FakeBackingDev>(backing)));
     const std::uint64_t size = engine.device->size_bytes();
     ASSERT_TRUE(size == kOld || size == kNew) << size;
     ASSERT_LE(size, backing_bytes) << "it would not be attached";
     (size == kOld ? old_ : new_) += 1;
     Bytes wanted = expected_;
     wanted.resize(size);
-    ASSERT_TRUE(read_all(*engine.device) == wanted);
+    ASSERT_TRUE(read_first(*engine.device, engine.device->size_bytes()) == wanted);
     // The resizing is done again, and all is written back.
     if (backing->current.size() != kNew) {
       backing->grow(kNew);
@@ -124,7 +72,7 @@ class ResizeCutTest : public testing::TestWithParam<Shape> {
     }
     const Status again = engine.device->grow_to_backing();
     ASSERT_TRUE(again.ok()) << again.message();
-    ASSERT_TRUE(read_all(*engine.device) == expected_);
+    ASSERT_TRUE(read_first(*engine.device, engine.device->size_bytes()) == expected_);
     ASSERT_EQ(engine.device->drain(0), 0);
     ASSERT_TRUE(backing->durable == expected_);
   }
@@ -147,10 +95,10 @@ TEST_P(ResizeCutTest, AtEveryStep) {
   put(expected_, 0, kNew, 1);
   backing_->current.assign(expected_.begin(), expected_.begin() + kOld);
   backing_->durable = backing_->current;
-  Engine engine;
+  CutEngine engine;
   auto opened = std::make_unique<FakeBackingDev>(backing_);
   FakeBackingDev& backing = *opened;
-  ASSERT_NO_FATAL_FAILURE(open(engine, image_, GetParam(), std::move(opened)));
+  ASSERT_NO_FATAL_FAILURE(open_engine(engine, image_, GetParam().ack, std::move(opened)));
   write(*engine.device, 10 * kBlockSize, 3 * kBlockSize, 2);
   write(*engine.device, kOld - 1536, 1536, 3);
   Outcome flushed;
@@ -167,7 +115,7 @@ TEST_P(ResizeCutTest, AtEveryStep) {
   ASSERT_TRUE(grown.ok()) << grown.message();
   moment();
   if (HasFailure()) return;
-  ASSERT_TRUE(read_all(*engine.device) == expected_);
+  ASSERT_TRUE(read_first(*engine.device, engine.device->size_bytes()) == expected_);
   std::printf("%llu moments, %llu states: as long as before in %llu, longer in %llu\n", 0ULL + moments_, 0ULL + states_,
               0ULL + old_, 0ULL + new_);
   EXPECT_GT(old_, 20U);

@@ -3,27 +3,11 @@
 # while nothing can be written back and the cache is full.
 . "$(dirname "$0")/lib.sh"
 command -v curl >/dev/null || skip "no curl"
+. "$(dirname "$0")/frozen_backing.bash"
 
-frozen=
-thaw() { [ -z "$frozen" ] || fsfreeze --unfreeze "$T/fs"; frozen=; }
-finish() {
-  local status=$?
-  set +e
-  thaw
-  (exit $status)
-  cleanup
-}
-trap finish EXIT
 # Freezing what is frozen already fails.
 hangs() { ! fsfreeze --freeze "$T/fs" 2>/dev/null; }
 
-truncate -s 192M "$SHM/image"
-mkfs.ext4 -q "$SHM/image"
-attach "$SHM/image"
-mkdir "$T/fs"
-mount "$LOOP" "$T/fs"
-mounts+=("$T/fs")
-fallocate -l 96M "$T/fs/backing"
 p format "$SHM/cache" --size 32M
 for PORT in $(seq 49494 49594); do
   p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=24h,full_max_wait=24h --http "$PORT" 2>"$T/err" && break
@@ -36,8 +20,7 @@ ask() { curl -sS --max-time 60 --unix-socket "$SOCKET" "http://x$1" "${@:2}"; }
 rpc() { ask /v1/rpc -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-"{}"}}"; }
 
 say "the backing hangs, and the cache fills up"
-fsfreeze --freeze "$T/fs"
-frozen=1
+freeze
 dd if="$T/data" of="$MNT/dev" bs=1M oflag=direct conv=notrunc status=none &
 writer=$!
 for _ in $(seq 600); do

@@ -3,25 +3,8 @@
 # was acknowledged do not suffer, and that all goes on once the backing does. The backing lies on a filesystem that is
 # frozen meanwhile.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/frozen_backing.bash"
 
-frozen=
-thaw() { [ -z "$frozen" ] || fsfreeze --unfreeze "$T/fs"; frozen=; }
-finish() {
-  local status=$?
-  set +e
-  thaw
-  (exit $status)
-  cleanup
-}
-trap finish EXIT
-
-truncate -s 192M "$SHM/image"
-mkfs.ext4 -q "$SHM/image"
-attach "$SHM/image"
-mkdir "$T/fs"
-mount "$LOOP" "$T/fs"
-mounts+=("$T/fs")
-fallocate -l 96M "$T/fs/backing"
 p format "$SHM/cache" --size 32M
 p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=24h
 p add dev "$T/fs/backing"
@@ -37,8 +20,7 @@ p flush dev
 cmp "$T/fs/backing" "$T/data"
 
 say "error: writes fail once nothing clean is left"
-fsfreeze --freeze "$T/fs"
-frozen=1
+freeze
 p set dev full_policy=error
 head -c 96M /dev/urandom >"$T/data"
 if put count=96 2>"$T/err"; then fail "96M were written into a cache of 32M"; fi

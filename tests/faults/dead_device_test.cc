@@ -57,15 +57,9 @@ class DeadDevice : public testing::Test {
     return device == nullptr ? ENOENT : write_to(*device, offset, data);
   }
   std::string read(const std::string& name, std::uint64_t offset, std::size_t length) {
-    const auto device = manager_->find(name);
-    return device == nullptr ? "(no " + name + ")" : read_from(*device, offset, length);
+    return read_from(*manager_, name, offset, length);
   }
-  LogicDevStats stats(const std::string& name) {
-    for (const LogicDevStats& device : manager_->status().logic_devs) {
-      if (device.name == name) return device;
-    }
-    return {};
-  }
+  LogicDevStats stats(const std::string& name) { return stats_of(*manager_, name); }
   CacheDevStats cache_stats(const std::string& label) {
     for (const CacheDevStats& cache : manager_->status().cache_devs) {
       if (cache.label == label) return cache;

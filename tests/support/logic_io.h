@@ -1,4 +1,5 @@
-// Reads and writes of logical devices that wait for their end, and options under which nothing is written back.
+// Reads and writes of logical devices that wait for their end, what status says of one, and options under which nothing
+// is written back.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "pcache/device_manager.h"
 #include "pcache/logic_dev.h"
 #include "pcache/options.h"
 
@@ -42,6 +44,21 @@ inline std::string read_from(LogicDev& device, std::uint64_t offset, std::size_t
   const int error =
       finish([&](Completion done) { device.read(offset, std::as_writable_bytes(std::span(data)), done); });
   return error == 0 ? data : "(" + std::to_string(error) + ")";
+}
+
+// The same by the logical device's name, which is there in brackets if it is not exposed.
+inline std::string read_from(DeviceManager& manager, const std::string& name, std::uint64_t offset,
+                             std::size_t length) {
+  const auto device = manager.find(name);
+  return device == nullptr ? "(no " + name + ")" : read_from(*device, offset, length);
+}
+
+// What status() says of a logical device; without a name if it says nothing.
+inline LogicDevStats stats_of(DeviceManager& manager, const std::string& name) {
+  for (const LogicDevStats& device : manager.status().logic_devs) {
+    if (device.name == name) return device;
+  }
+  return {};
 }
 
 }  // namespace pcache

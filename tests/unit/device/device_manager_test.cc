@@ -69,17 +69,10 @@ class DeviceManagerTest : public testing::Test {
     ASSERT_EQ(write_to(*device, offset, data), 0);
   }
   std::string read(const std::string& name, std::uint64_t offset, std::size_t length) {
-    const auto device = manager_->find(name);
-    return device == nullptr ? "(no " + name + ")" : read_from(*device, offset, length);
+    return read_from(*manager_, name, offset, length);
   }
 
-  // What status() says of a logical device; without a name if it says nothing.
-  LogicDevStats stats(const std::string& name) {
-    for (const LogicDevStats& device : manager_->status().logic_devs) {
-      if (device.name == name) return device;
-    }
-    return {};
-  }
+  LogicDevStats stats(const std::string& name) { return stats_of(*manager_, name); }
 
   void expect_no_backing(const std::string& name) {
     EXPECT_EQ(stats(name).state, "no_backing");
