@@ -107,7 +107,7 @@ void Simulation::user_acts(User& user) {
       user.waiting = true;
       return;
     }
-    if (user.device->out) {
+    if (user.device->out || user.device->cached == nullptr) {  // or is being brought back
       events_.after(500, [this, &user, life] {
         if (life == life_) user_acts(user);
       });
