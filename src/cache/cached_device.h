@@ -367,8 +367,8 @@ class CachedDevice final : public LogicDev {
   Status store_mode(const ModeChoice& to);
   Status complete_switch(Mode from, const ModeChoice& to);
   void hold_operations();
-  // Returns whether there was one that could be written back.
-  bool clean_an_epoch();
+  // Closes the open epoch and writes back the next one, or says why none could be.
+  Status clean_an_epoch();
   void release_operations();
   Status write_all_back();
   Status not_written_back() const;

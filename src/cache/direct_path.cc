@@ -313,8 +313,11 @@ void CachedDevice::flushed_backing(int error, std::uint64_t failed_flushes, std:
   if (error != 0 && direct) void_unflushed();
   const bool untold = take_flush_error();
   const bool failed = untold || backing_flush_->failures() != failed_flushes;
-  if (failed) backing_flush_->tell();
-  if (!failed) doubts_settled_ = doubts;
+  if (failed) {
+    backing_flush_->tell();
+  } else {
+    doubts_settled_ = doubts;
+  }
   if (failed || direct) {
     count_out();
     return done(failed ? EIO : 0);

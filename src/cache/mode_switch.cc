@@ -115,7 +115,7 @@ Status CachedDevice::complete_switch(Mode from, const ModeChoice& to) {
   const Mode into = to.in_force();
   if (from == Mode::passthrough && into != from) {
     while (holds_segments()) {
-      if (!release_void_step() && !clean_an_epoch()) {
+      if (!release_void_step() && !clean_an_epoch().ok()) {
         return Status(Errc::failed, "cache device " + cache_label_ + ": a segment cannot be freed");
       }
     }
@@ -160,14 +160,15 @@ void CachedDevice::hold_operations() {
   PCACHE_PAUSE_POINT("gate.awaited");
   std::chrono::milliseconds pause = kAwaitEmpty;
   while (!gate_.await_empty(pause)) {
-    pause = clean_an_epoch() ? kAwaitEmpty : kAwaitEmptyIdle;
+    pause = clean_an_epoch().ok() ? kAwaitEmpty : kAwaitEmptyIdle;
   }
 }
 
-bool CachedDevice::clean_an_epoch() {
-  if (!cache_.commit({this}).ok() || !writeback_step()) return false;
+Status CachedDevice::clean_an_epoch() {
+  if (Status status = cache_.commit({this}); !status.ok()) return status;
+  if (!writeback_step()) return not_written_back();
   release_acks(clean_epoch_);
-  return true;
+  return Status();
 }
 
 // Lets go on what waits, in the mode that is in force now.
@@ -190,9 +191,7 @@ Status CachedDevice::write_all_back() {
     return !closed_.empty() || epoch_used_;
   };
   while (left()) {
-    if (Status status = cache_.commit({this}); !status.ok()) return status;
-    if (!writeback_step()) return not_written_back();
-    release_acks(clean_epoch_);
+    if (Status status = clean_an_epoch(); !status.ok()) return status;
   }
   return Status();
 }
