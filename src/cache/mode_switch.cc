@@ -157,10 +157,9 @@ void CachedDevice::hold_operations() {
   gate_.set(DirectGate::State::held);
   appends_ = false;
   await_appends();
-  PCACHE_PAUSE_POINT("gate.awaited");
-  std::chrono::milliseconds pause = kAwaitEmpty;
-  while (!gate_.await_empty(pause)) {
-    pause = clean_an_epoch().ok() ? kAwaitEmpty : kAwaitEmptyIdle;
+  for (auto pause = kAwaitEmpty;; pause = clean_an_epoch().ok() ? kAwaitEmpty : kAwaitEmptyIdle) {
+    PCACHE_PAUSE_POINT("gate.awaited");
+    if (gate_.await_empty(pause)) return;
   }
 }
 

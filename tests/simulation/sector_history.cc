@@ -62,14 +62,16 @@ void SectorHistory::end(std::uint64_t number, bool acknowledged, Moment now) {
   if (!acknowledged) return;
   const Range range = operation.range;
   for (std::uint64_t sector = range.first; sector < range.first + range.count; ++sector) {
-    overwrite(sector, operation, now);
+    overwrite(sector, operation, now, now);
   }
 }
 
-// What ended before `by` began is not there any more.
-void SectorHistory::overwrite(std::uint64_t sector, const Operation& by, Moment now) {
+// What ended before `by` began is not there any more, unless `by`, which was there at `seen` or later, may have been
+// lost since.
+void SectorHistory::overwrite(std::uint64_t sector, const Operation& by, Moment seen, Moment now) {
   for (Candidate& candidate : sectors_[sector]) {
-    if (candidate.until == kNever && operations_[candidate.operation].ended < by.began) candidate.until = now;
+    if (candidate.until != kNever || candidate.back > seen) continue;
+    if (operations_[candidate.operation].ended < by.began) candidate.until = now;
   }
 }
 
@@ -99,7 +101,7 @@ std::string SectorHistory::check_read(const Range& range, std::span<const std::b
     if (candidate == nullptr) return describe(sector, values[i], began);
     // Whoever reads from now on must not see what came before it.
     const Operation by = operations_[candidate->operation];
-    overwrite(sector, by, now);
+    overwrite(sector, by, began, now);
   }
   return check_blocks(range, values);
 }
@@ -200,10 +202,14 @@ void SectorHistory::may_revert(Moment safe, Moment now) {
     const std::size_t count = candidates.size();
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint64_t operation = candidates[i].operation;
-      const bool is_there = std::any_of(candidates.begin(), candidates.end(), [operation](const Candidate& candidate) {
+      const auto there = std::find_if(candidates.begin(), candidates.end(), [operation](const Candidate& candidate) {
         return candidate.operation == operation && candidate.until == kNever;
       });
-      if (!is_there && candidates[i].until > safe) candidates.push_back({operation, now, kNever});
+      if (there != candidates.end()) {
+        there->back = now;
+      } else if (candidates[i].until > safe) {
+        candidates.push_back({operation, now, kNever, now});
+      }
     }
   }
   changed_ = true;

@@ -53,7 +53,8 @@ class SectorHistory {
   void only_epoch(Moment now);
   // While set, operations may tear blocks: they write to the backing, sector by sector.
   void allow_torn(bool on);
-  // What was acknowledged after `safe` may be lost, sector by sector, though nothing ends.
+  // What came after `safe` may be lost, sector by sector, though nothing ends: also what a read that is under way has
+  // already seen.
   void may_revert(Moment safe, Moment now);
   // From now on every sector is as in `content`, which may be any that it ever had. False: it is not.
   bool reset(std::span<const std::byte> content, Moment now);
@@ -82,11 +83,12 @@ class SectorHistory {
     std::uint64_t operation = 0;
     Moment from = 0;
     Moment until = kNever;
+    Moment back = 0;  // when what came after it may last have been lost
   };
   using Candidates = std::vector<Candidate>;
 
   const Candidate* find(std::uint64_t sector, Value value, Moment since, Moment now) const;
-  void overwrite(std::uint64_t sector, const Operation& by, Moment now);
+  void overwrite(std::uint64_t sector, const Operation& by, Moment seen, Moment now);
   void prune(Candidates& candidates) const;
   std::string check_blocks(const Range& range, std::span<const Value> values) const;
   std::string describe(std::uint64_t sector, Value value, Moment since) const;

@@ -109,12 +109,18 @@ void Simulation::wait_for(const Device& device, std::size_t changing) {
   if (dead_ && device.backing != nullptr) device.backing->abandon();
 }
 
-// A switch of the mode waits for what is being written to the backing.
+// A switch of the mode waits for writes that go around the log. What waits for something else than the backing may wait
+// for what only the switch itself goes on to do.
 void Simulation::await_direct(Device& device) {
+  constexpr std::uint64_t kPauseMs = 20;
   ++depth_;
-  while (!dead_ && device.cached->direct_operations() != 0) step();
+  const std::uint64_t end_ms = events_.now_ms() + kPauseMs;
+  while (!dead_ && device.cached->direct_operations() != 0) {
+    if (device.backing->changing() == 0 && events_.now_ms() >= end_ms) break;
+    step();
+  }
   --depth_;
-  while (device.cached->direct_operations() != 0) {
+  while (dead_ && device.cached->direct_operations() != 0) {
     device.backing->abandon();
     cache_->fail_waiting(device.cached.get());
   }

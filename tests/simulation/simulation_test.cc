@@ -7,12 +7,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "tests/simulation/sector_history.h"
 #include "tests/support/environment.h"
 
 namespace pcache {
@@ -105,6 +107,50 @@ TEST(Simulation, OfOneSeedIsTheSameEveryTime) {
   };
   for (std::uint64_t seed = 1; seed <= 4; ++seed) EXPECT_EQ(digest_of(seed), digest_of(seed)) << "seed " << seed;
   EXPECT_NE(digest_of(1), digest_of(2));
+}
+
+class WhatAFailedFlushTookAway : public testing::Test {
+ protected:
+  // Two writes that failed, of which the backing has the second, and no flush yet.
+  WhatAFailedFlushTookAway() {
+    for (std::uint64_t* const write : {&first_, &second_}) {
+      *write = history_.begin(kSector, false, ++now_);
+      history_.end(*write, false, ++now_);
+    }
+  }
+  std::string read(std::uint64_t value, SectorHistory::Moment began) {
+    std::array<std::byte, SectorHistory::kSectorBytes> content;
+    SectorHistory::encode(value, kSector.first, content.data());
+    return history_.check_read(kSector, content, began, ++now_);
+  }
+
+  static constexpr SectorHistory::Range kSector{3, 1};
+  SectorHistory history_{8};
+  SectorHistory::Moment now_ = 0;
+  std::uint64_t first_ = 0;
+  std::uint64_t second_ = 0;
+};
+
+TEST_F(WhatAFailedFlushTookAway, MayHaveBeenSeenByAReadThatWasUnderWay) {
+  const SectorHistory::Moment began = ++now_;
+  history_.may_revert(0, ++now_);
+  EXPECT_EQ(read(second_, began), "");
+  EXPECT_EQ(read(first_, now_), "");
+}
+
+TEST_F(WhatAFailedFlushTookAway, WasNotWhatAReadSawAfterIt) {
+  history_.may_revert(0, ++now_);
+  EXPECT_EQ(read(second_, ++now_), "");
+  EXPECT_NE(read(first_, now_), "");
+}
+
+TEST_F(WhatAFailedFlushTookAway, IsNotWhatAWriteHasReplacedThatWasAcknowledged) {
+  const SectorHistory::Moment began = ++now_;
+  history_.may_revert(0, ++now_);
+  const std::uint64_t third = history_.begin(kSector, false, ++now_);
+  history_.end(third, true, ++now_);
+  EXPECT_EQ(read(third, began), "");
+  EXPECT_NE(read(first_, now_), "");
 }
 
 }  // namespace
