@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything at once: a file of a mount is worked on against an oracle while settings and modes change, the backing is
-# written back and becomes longer, and the daemon is killed, again and again. In the end the backing alone holds what the
-# file does.
+# written back and becomes longer, the cache device becomes larger and smaller, and the daemon is killed, again and
+# again. In the end the backing alone holds what the file does.
 # usage: tests/soak.sh [MINUTES [SEED]]    30 minutes; needs root. PCACHEFS names another executable than the release build
 . "$(dirname "$0")/e2e/lib.sh"
 
@@ -50,6 +50,29 @@ resize() {
   done_of[resize]=$((done_of[resize] + 1))
 }
 
+cache_size() { p status --json | jq '.cache_devs[0].size_bytes'; }
+
+# Sometimes the waiting is broken off, so that other things happen while the cache device becomes smaller.
+change_the_cache_size() {
+  local size now patience status=0
+  patience=$(any 0.1 0.3 60)
+  size=$((48 + RANDOM % 81))
+  now=$(cache_size)
+  if [ $((size << 20)) -ge "$now" ]; then
+    p grow "$SHM/cache" ${size}M 2>"$T/err" || grep -q "is becoming smaller" "$T/err" || fail "grow ${size}M: $(cat "$T/err")"
+    done_of[grow]=$((done_of[grow] + 1))
+    return
+  fi
+  timeout -s INT "$patience" "$PCACHEFS" shrink "$SHM/cache" ${size}M >"$T/out" 2>"$T/err" || status=$?
+  case $status in
+    0) [ "$(cache_size)" -eq $((size << 20)) ] || fail "it has $(cache_size) bytes after shrink ${size}M" ;;
+    124) [ "$patience" != 60 ] || fail "shrink ${size}M does not end"
+      done_of[unfinished]=$((done_of[unfinished] + 1)) ;;
+    *) grep -q "is becoming smaller" "$T/err" || fail "shrink ${size}M: $(cat "$T/err")" ;;
+  esac
+  done_of[shrink]=$((done_of[shrink] + 1))
+}
+
 look() {
   p status --json >"$T/status" && p stats dev --json >"$T/stats" || fail "no status"
   [ "$(jq '.logic_devs[0].lost_bytes + .logic_devs[0].checksum_errors' "$T/status")" -eq 0 ] || fail "$(cat "$T/status")"
@@ -68,7 +91,8 @@ kill_the_daemon() {
   done_of[kill]=$((done_of[kill] + 1))
 }
 
-declare -A done_of=([set]=0 [switch]=0 [detach]=0 [flush]=0 [look]=0 [kill]=0 [resize]=0)
+declare -A done_of=([set]=0 [switch]=0 [detach]=0 [flush]=0 [look]=0 [kill]=0 [resize]=0 [grow]=0 [shrink]=0
+  [unfinished]=0)
 CACHE_SIZE=64M simple_setup 192M
 python3 "$(dirname "$0")/soak/worker.py" "$MNT/dev" "$T/backing" "$seed" "$T/stop" >"$T/worker" 2>&1 &
 worker=$!
@@ -82,6 +106,7 @@ while [ $SECONDS -lt $end ] && kill -0 $worker 2>/dev/null; do
     8 | 9 | 10) switch_the_mode ;;
     11) detach_and_attach ;;
     12) resize ;;
+    13) change_the_cache_size ;;
     *) change_a_setting ;;
   esac
   sleep 0.$((RANDOM % 10))

@@ -1,4 +1,5 @@
-// What an operator changes of logical devices in use: modes, settings, removal with and without what is dirty.
+// What an operator changes of devices in use: modes, settings, removal with and without what is dirty, the size of the
+// cache device.
 
 #include <algorithm>
 #include <cerrno>
@@ -102,7 +103,10 @@ void Simulation::configure(Device& device) {
   Status status;
   if (!engaged(device, [&] { status = device.cached->configure(changes); })) return;
   device.next_settings.reset();
-  if (status.ok() != check_settings(changed).ok()) fail("a change of settings: " + status.message());
+  const bool promises_too_much = changes.has(Setting::share_min) && !is_whole() && status.code() == Errc::invalid;
+  if (status.ok() != check_settings(changed).ok() && !promises_too_much) {
+    fail("a change of settings: " + status.message());
+  }
   if (!status.ok()) return;
   device.stored = changed;
   for (const SettingInfo& info : all_settings()) {
@@ -203,6 +207,11 @@ bool Simulation::bring_back(Device& device) {
   });
   if (!alive) return false;
   if (!up->ok()) {
+    const bool no_room = up->status().code() == Errc::no_space || up->status().code() == Errc::invalid;
+    if (no_room && !is_whole()) {
+      resize_cache();
+      return false;
+    }
     if (device.last_change_fault < began) fail(device.name + " does not come back: " + up->status().message());
     return false;
   }
@@ -228,6 +237,67 @@ void Simulation::came_anew(Device& device) {
   if (!device.history->reset(device.disk->current, moment()))
     fail("the backing of " + device.name + " has what nobody wrote");
   device.unsettled = false;
+}
+
+// --- The cache device
+
+void Simulation::schedule_resizing() {
+  if (resize_every_ms_ == 0) return;
+  events_.after(below(2 * resize_every_ms_), [this] {
+    if (finishing_) return;
+    schedule_resizing();
+    if (!dead_ && !closing_ && !close_wanted_ && depth_ == 1) resize_cache();
+  });
+}
+
+void Simulation::resize_cache() {
+  note_shrinking();
+  if (next_cache_size_ != 0) {
+    if (one_in(2)) return;
+    cache_->cancel_shrink();
+    return note_shrinking();
+  }
+  const std::uint64_t pages = medium_->size() / kMediaPage;
+  const std::uint64_t size = one_in(3) ? medium_->size() : (pages / 4 + below(pages - pages / 4)) * kMediaPage;
+  const bool grows = size > cache_size_;
+  const std::uint64_t life = life_;
+  next_cache_size_ = size;
+  const Status status = grows ? cache_->grow(size) : cache_->begin_shrink(size);
+  if (life != life_ || dead_) return;
+  if (grows || !status.ok()) next_cache_size_ = 0;
+  if (grows && status.ok()) {
+    cache_size_ = size;
+    ++counts_.growths;
+  }
+  const bool too_small = !grows && (status.code() == Errc::no_space || status.code() == Errc::invalid);
+  if (!status.ok() && !too_small) fail("another size of the cache device: " + status.message());
+  check_cache_size();
+}
+
+// Whether it has become smaller by now, or cannot.
+void Simulation::note_shrinking() {
+  if (next_cache_size_ == 0) return;
+  std::uint64_t left = 0;
+  const auto ended = cache_->await_shrink(0, left);
+  if (!ended) return;
+  ++(ended->ok() ? counts_.shrinkings : counts_.failed_shrinkings);
+  if (ended->ok()) cache_size_ = next_cache_size_;
+  if (ended->code() == Errc::integrity) fail("the cache device does not become smaller: " + ended->message());
+  next_cache_size_ = 0;
+  check_cache_size();
+}
+
+// After an opening a change of the size that was under way may have come about or not.
+void Simulation::find_cache_size() {
+  if (cache_->stats().size_bytes == next_cache_size_) cache_size_ = next_cache_size_;
+  next_cache_size_ = 0;
+  check_cache_size();
+}
+
+void Simulation::check_cache_size() {
+  const std::uint64_t found = cache_->stats().size_bytes;
+  if (found == cache_size_) return;
+  fail("the cache device has " + std::to_string(found) + " bytes, not " + std::to_string(cache_size_));
 }
 
 }  // namespace pcache

@@ -43,6 +43,7 @@ std::string Simulation::run() {
     schedule_faults(*device);
     schedule_operator(*device);
   }
+  schedule_resizing();
   check_liveness();
   while (failure_.empty() && counts_.busy_seconds - busy_before < busy_seconds_) step();
   if (failure_.empty()) finish();
@@ -241,6 +242,7 @@ void Simulation::try_open() {
   auto cache = Cache::open(std::move(cache_dev).value(), options_, [this] { return events_.now_ms(); });
   if (!cache) return fail(cache.status().message());
   cache_ = std::move(cache).value();
+  if (!dead_) find_cache_size();
   const auto held = cache_->cache_dev().devices();
   for (const auto& device : devices_) {
     device->untold_flushes = 0;

@@ -35,6 +35,7 @@ struct SimCounts {
   std::uint64_t backing_faults = 0, stalls = 0;
   std::uint64_t epochs_checked = 0;
   std::uint64_t switches = 0, failed_switches = 0, changes = 0, parks = 0, removals = 0;
+  std::uint64_t growths = 0, shrinkings = 0, failed_shrinkings = 0;  // of the cache device; those that ended
   std::uint64_t evicted_blocks = 0, relocated_blocks = 0, space_waits = 0;
 };
 
@@ -127,6 +128,12 @@ class Simulation {
   void remove(Device& device, bool throw_away);
   bool bring_back(Device& device);
   void came_anew(Device& device);
+  void schedule_resizing();
+  void resize_cache();
+  void note_shrinking();
+  void find_cache_size();
+  void check_cache_size();
+  bool is_whole() const { return cache_size_ == medium_->size() && next_cache_size_ == 0; }
   void schedule_return(Device& device, std::uint64_t delay_ms);
   void note_settings(Device& device);
   Settings settings_of(const Device& device) const;
@@ -203,11 +210,14 @@ class Simulation {
   std::uint64_t faults_every_ms_ = 0;   // about how often each backing device gets into trouble; 0: never
   std::uint64_t end_every_ms_ = 0;      // about how often the engine ends; 0: never
   std::uint64_t operate_every_ms_ = 0;  // about how often an operator changes something of each device; 0: never
+  std::uint64_t resize_every_ms_ = 0;   // about how often an operator changes the cache device's size; 0: never
   bool finishing_ = false;              // no faults, ends and users any more
 
   std::unique_ptr<CrashMedium> medium_;       // the cache device
   std::unique_ptr<CrashMedium> next_medium_;  // what is left of it, once the engine is dead
   std::unique_ptr<Cache> cache_;
+  std::uint64_t cache_size_ = 0;       // bytes
+  std::uint64_t next_cache_size_ = 0;  // that it is becoming smaller or larger to; 0: it is not
   std::vector<std::unique_ptr<Device>> devices_;
   Device* entered_ = nullptr;  // the one that the engine's thread works for, outermost last
 

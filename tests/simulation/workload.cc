@@ -39,8 +39,10 @@ void Simulation::plan() {
   faults_every_ms_ = one_of({0, 10'000, 40'000});
   end_every_ms_ = one_of({0, 15'000, 60'000});
   operate_every_ms_ = one_of({0, 5'000, 20'000, 60'000});
+  resize_every_ms_ = one_of({0, 0, 5'000, 30'000});
   const std::uint64_t device_count = 1 + below(3);
   medium_ = std::make_unique<CrashMedium>((3 + device_count) * kMiB + below(12) * 256 * kKiB, granularity_);
+  cache_size_ = medium_->size();
 
   for (std::uint64_t i = 0; i < device_count; ++i) {
     auto device = std::make_unique<Device>();
