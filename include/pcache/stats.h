@@ -109,12 +109,22 @@ struct LogicDevActivity {
   std::vector<LatencyStats> latencies;
 };
 
-// The numbers of T by name, in the order of its fields: what status and stats print.
+// What a number is called among the metrics. Several numbers may be one metric, with a label to tell them apart.
+struct MetricName {
+  const char* name;  // without prefix, and without the _total of counters; ends with the unit
+  const char* help;
+  const char* label = nullptr;
+  const char* value = "";
+};
+
+// The numbers of T by name, in the order of its fields: what status, stats and metrics print. In metrics milliseconds
+// (a name that ends with _ms) become seconds.
 template <typename T>
 struct NumberField {
   const char* name;
   std::uint64_t T::*member;
   bool counter;  // only grows, from opening or the last reset on
+  MetricName metric;
 };
 std::span<const NumberField<LogicDevStats>> logic_dev_numbers();
 std::span<const NumberField<CacheDevStats>> cache_dev_numbers();

@@ -74,6 +74,7 @@ std::string reply_text(const std::string& command, const json& args, const json&
   if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms);
   if (command == "get") return settings_text(reply);
   if (command == "jobs") return jobs_text(reply);
+  if (command == "metrics") return text(reply, "text");
   if (command == "events") return events_text(reply);
   if (command == "remove" && args.contains("no_flush")) {
     return "logical device " + printable(text(args, "name")) +
@@ -113,6 +114,11 @@ void DaemonCommands::add_form(CLI::App& app, const Command& command) {
   }
   const std::string name = command.name;
   if (name == "add") form.app->add_option("--mode", mode_, "The same as -o mode=M")->type_name("M");
+  if (name == "status") {
+    form.app->add_flag(
+        "--check", check_,
+        "For monitoring: one word and the reasons; the exit code is 0 (ok), 10 (warning) or 11 (critical)");
+  }
   if (name == "stats") {
     form.app->add_flag("--hist", histograms_, "Show how many operations took how long");
     form.app->add_flag("--reset", reset_, "Begin anew, after printing");
@@ -164,6 +170,10 @@ int DaemonCommands::run(const std::string& mount, bool as_json) const {
     // The kernel learns the size when somebody looks at the file; a loop device on it goes by what the kernel knows.
     struct stat st {};
     stat(text(*reply, "file").c_str(), &st);
+  }
+  if (check_) {
+    const int code = as_json ? print_json(*reply) : print(health_text(*reply));
+    return code != 0 ? code : health_exit_code(*reply);
   }
   return as_json ? print_json(*reply) : print(reply_text(name, *args, *reply, histograms_));
 }

@@ -47,6 +47,7 @@ class DaemonCommands {
   std::string mode_;
   bool histograms_ = false;
   bool reset_ = false;
+  bool check_ = false;
 };
 
 }  // namespace pcache

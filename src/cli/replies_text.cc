@@ -52,4 +52,18 @@ std::string events_text(const json& reply) {
   return out;
 }
 
+std::string health_text(const json& reply) {
+  const json health = reply.value("health", json::object());
+  std::string out = printable(text(health, "level")) + "\n";
+  for (const json& reason : list(health, "reasons")) {
+    if (reason.is_string()) out += printable(reason.get<std::string>()) + "\n";
+  }
+  return out;
+}
+
+int health_exit_code(const json& reply) {
+  const std::string level = text(reply.value("health", json::object()), "level");
+  return level == "ok" ? 0 : level == "warning" ? 10 : 11;
+}
+
 }  // namespace pcache

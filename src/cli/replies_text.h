@@ -12,6 +12,10 @@ std::string settings_text(const nlohmann::json& reply);
 // Of `jobs`: a line for each job.
 std::string jobs_text(const nlohmann::json& reply);
 
+// Of `status`: how all of it is, in one word, and why; and the exit code for that.
+std::string health_text(const nlohmann::json& reply);
+int health_exit_code(const nlohmann::json& reply);
+
 // Of `events`: a line for each event.
 std::string events_text(const nlohmann::json& reply);
 

@@ -27,7 +27,9 @@ std::vector<Event> EventWatch::look(const StatusReport& now) {
   for (const CacheDevStats& cache : now.cache_devs) {
     const CacheDevStats* const before = find_by(before_.cache_devs, &CacheDevStats::label, cache.label);
     if (before == nullptr) tell(EventKind::cache_dev_added, cache.label, "cache device " + cache.path + " is open");
-    compare_cache(before != nullptr ? *before : CacheDevStats(), cache);
+    CacheDevStats none;
+    none.state = "running";
+    compare_cache(before != nullptr ? *before : none, cache);
   }
   for (const LogicDevStats& device : now.logic_devs) {
     const LogicDevStats* const before = find_by(before_.logic_devs, &LogicDevStats::name, device.name);
@@ -53,6 +55,9 @@ std::vector<Event> EventWatch::look(const StatusReport& now) {
 }
 
 void EventWatch::compare_cache(const CacheDevStats& before, const CacheDevStats& now) {
+  if (now.state != before.state) {
+    tell(EventKind::state_changed, now.label, "it is " + now.state + (now.detail.empty() ? "" : ": " + now.detail));
+  }
   if (now.damaged_records > before.damaged_records) {
     tell(EventKind::damage_found, now.label, count(now.damaged_records, "records of its log are damaged"));
   }

@@ -15,6 +15,7 @@ Result<nlohmann::json> status(const CommandContext& context, const Args& args);
 Result<nlohmann::json> stats(const CommandContext& context, const Args& args);
 Result<nlohmann::json> reset_stats(const CommandContext& context, const Args& args);
 Result<nlohmann::json> events(const CommandContext& context, const Args& args);
+Result<nlohmann::json> metrics(const CommandContext& context, const Args& args);
 Result<nlohmann::json> get(const CommandContext& context, const Args& args);
 
 // device_handlers.cc: what there is changes.

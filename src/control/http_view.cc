@@ -8,6 +8,8 @@
 #include "control/command_table.h"
 #include "control/event_log.h"
 #include "control/health.h"
+#include "control/live_page.h"
+#include "control/metrics.h"
 #include "control/rpc.h"
 
 namespace pcache {
@@ -106,29 +108,39 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
   const Target target = split_target(request.target);
   const bool is_rpc = target.path == "/v1/rpc";
   const char* const method = is_rpc ? "POST" : "GET";
-  using Look = HttpAnswer (*)(const CommandContext&, const Target&);
+  using Look = HttpAnswer (*)(const CommandContext&, const Target&, const HttpRequest&);
   static const std::map<std::string, Look> looks = {
-      {"/v1/status", [](const auto& c, const auto&) { return HttpAnswer(look(c, "status", json::object())); }},
+      {"/",
+       [](const auto&...) {
+         return HttpAnswer(HttpReply{200, "text/html; charset=utf-8", kLivePage});
+       }},
+      {"/metrics",
+       [](const auto& c, const auto&, const HttpRequest& r) {
+         const MetricsFormat format = format_for(r.accept);
+         return HttpAnswer(HttpReply{200, content_type(format), metrics_text(c.manager, format)});
+       }},
+      {"/v1/status", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "status", json::object())); }},
       {"/v1/stats",
-       [](const auto& c, const Target& t) {
+       [](const auto& c, const Target& t, const auto&) {
          const auto name = t.query.find("name");
          return HttpAnswer(look(c, "stats", name == t.query.end() ? json::object() : json{{"name", name->second}}));
        }},
-      {"/v1/jobs", [](const auto& c, const auto&) { return HttpAnswer(look(c, "jobs", json::object())); }},
-      {"/v1/describe", [](const auto& c, const auto&) { return HttpAnswer(look(c, "describe", json::object())); }},
-      {"/v1/events", [](const auto&, const Target& t) { return answer_events(t); }},
-      {"/healthz", [](const auto& c, const auto&) { return HttpAnswer(answer_health(c)); }},
+      {"/v1/jobs", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "jobs", json::object())); }},
+      {"/v1/describe", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "describe", json::object())); }},
+      {"/v1/events", [](const auto&, const Target& t, const auto&) { return answer_events(t); }},
+      {"/healthz", [](const auto& c, const auto&...) { return HttpAnswer(answer_health(c)); }},
   };
   const auto found = looks.find(target.path);
   if (!is_rpc && found == looks.end()) {
-    return refusal(404, Status(Errc::not_found, "there is no " + target.path.substr(0, 64) +
-                                                    "; there are /v1/rpc, /v1/status, /v1/stats, /v1/jobs, "
-                                                    "/v1/describe, /v1/events, /healthz"));
+    return refusal(404,
+                   Status(Errc::not_found, "there is no " + target.path.substr(0, 64) +
+                                               "; there are /, /metrics, /v1/rpc, /v1/status, /v1/stats, /v1/jobs, "
+                                               "/v1/describe, /v1/events, /healthz"));
   }
   if (request.method != method) {
     return refusal(405, Status(Errc::invalid, target.path + " is asked with " + method));
   }
-  return is_rpc ? answer_rpc(context, request.body, may_change) : found->second(context, target);
+  return is_rpc ? answer_rpc(context, request.body, may_change) : found->second(context, target, request);
 }
 
 }  // namespace pcache

@@ -3,6 +3,7 @@
 #include "control/command_table.h"
 #include "control/event_log.h"
 #include "control/handlers.h"
+#include "control/metrics.h"
 #include "control/status_json.h"
 #include "control/version.h"
 
@@ -49,6 +50,15 @@ Result<json> events(const CommandContext& context, const Args& args) {
     list.push_back(to_json(event));
   }
   return json{{"events", std::move(list)}};
+}
+
+Result<json> metrics(const CommandContext& context, const Args& args) {
+  const std::string format = args.has("format") ? args.text("format") : "prometheus";
+  if (format != "prometheus" && format != "openmetrics") {
+    return Status(Errc::invalid, "argument 'format': it is 'prometheus' or 'openmetrics', not '" + format + "'");
+  }
+  const bool open = format == "openmetrics";
+  return json{{"text", metrics_text(context.manager, open ? MetricsFormat::openmetrics : MetricsFormat::prometheus)}};
 }
 
 Result<json> get(const CommandContext& context, const Args& args) {

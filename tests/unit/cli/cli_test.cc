@@ -230,6 +230,27 @@ TEST_F(CliTest, EveryCommandAnswersInJsonWithItsSchema) {
   }
 }
 
+TEST_F(CliTest, StatusForMonitoringHasCodesOfItsOwn) {
+  StatusReport report;
+  LogicDevStats& device = report.logic_devs.emplace_back();
+  device.name = "db";
+  device.state = "running";
+  manager_.report(report);
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"status", "--check"}), 0);
+  EXPECT_EQ(out_, "ok\n");
+  device.backing_fails = true;
+  device.detail = "no\nspace";
+  manager_.report(report);
+  EXPECT_EQ(run({"status", "--check"}), 10);
+  EXPECT_EQ(out_, "warning\nlogical device db: no space\n");
+  device.state = "no_backing";
+  manager_.report(report);
+  EXPECT_EQ(run({"status", "--check", "--json"}), 11);
+  EXPECT_EQ(json::parse(out_)["health"]["level"], "critical");
+  EXPECT_EQ(run({"status", "other", "--check"}), 3) << "an error is an error";
+}
+
 TEST_F(CliTest, JobsAreListedForPeople) {
   const auto server = serve("/mnt/x", manager_);
   EXPECT_EQ(run({"jobs"}), 0);

@@ -33,6 +33,7 @@ TEST(CommandTable, SaysWhoMayCallAndWhatTakesLong) {
       {"jobs", Caller::anyone, Pace::at_once},
       {"cancel", Caller::owner, Pace::at_once},
       {"events", Caller::anyone, Pace::at_once},
+      {"metrics", Caller::anyone, Pace::at_once},
       {"ping", Caller::anyone, Pace::at_once},
       {"version", Caller::anyone, Pace::at_once},
       {"describe", Caller::anyone, Pace::at_once},

@@ -356,6 +356,14 @@ TEST_F(ControlServerTest, PathsAreForLooking) {
   EXPECT_EQ(ask(get("/v1/stats")).status, 400);
   EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
   EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "add");
+  RawClient::Reply metrics = ask(get("/metrics"));
+  EXPECT_NE(metrics.header.find("application/openmetrics-text"), std::string::npos) << metrics.header;
+  EXPECT_TRUE(metrics.body.ends_with("# EOF\n"));
+  metrics = ask("GET /metrics HTTP/1.1\r\nAccept: text/plain\r\n\r\n");
+  EXPECT_NE(metrics.header.find("text/plain; version=0.0.4"), std::string::npos) << metrics.header;
+  const RawClient::Reply page = ask(get("/"));
+  EXPECT_NE(page.header.find("text/html"), std::string::npos);
+  EXPECT_EQ(page.body.rfind("<!doctype html>", 0), 0U);
   RawClient::Reply health = ask(get("/healthz"));
   EXPECT_EQ(health.status, 200);
   EXPECT_EQ(health.body, "ok\n");

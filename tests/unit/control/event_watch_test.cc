@@ -10,6 +10,7 @@ class EventWatchTest : public testing::Test {
   EventWatchTest() {
     CacheDevStats& cache = report_.cache_devs.emplace_back();
     cache.label = "fast";
+    cache.state = "running";
     cache.path = "/dev/dax0.0";
     cache.segments = 10;
     cache.segments_free = 8;
@@ -50,6 +51,9 @@ TEST_F(EventWatchTest, DevicesComeAndGoAndChange) {
   report_.logic_devs.push_back(device());
   report_.logic_devs.back().name = "home";
   EXPECT_EQ(look(), "logic_dev_added home");
+  cache().state = "failed";
+  cache().detail = "its file became shorter";
+  EXPECT_EQ(look(), "state_changed fast");
   device().mode = "writethrough";
   EXPECT_EQ(look(), "mode_changed db");
   device().size_bytes *= 2;

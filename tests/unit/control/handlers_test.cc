@@ -251,6 +251,13 @@ TEST_F(HandlersTest, EventsAreThoseAfterANumber) {
   EXPECT_EQ(later[0]["object"], "b");
 }
 
+TEST_F(HandlersTest, MetricsComeInBothFormats) {
+  EXPECT_EQ(run("metrics")->at("text").get<std::string>().find("# EOF"), std::string::npos);
+  EXPECT_NE(run("metrics", {{"format", "openmetrics"}})->at("text").get<std::string>().find("# EOF"),
+            std::string::npos);
+  EXPECT_EQ(run("metrics", {{"format", "xml"}}).status().code(), Errc::invalid);
+}
+
 TEST_F(HandlersTest, UmountAsksOnce) {
   EXPECT_TRUE(run("umount").ok());
   EXPECT_EQ(umounts_, 1);

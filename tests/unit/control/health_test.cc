@@ -33,6 +33,9 @@ TEST(Health, IsThatOfTheWorst) {
   }
   report.logic_devs[0] = device;
   EXPECT_EQ(health_of(report).level, HealthLevel::warning);
+  report.cache_devs[0].state = "failed";
+  EXPECT_EQ(health_of(report).level, HealthLevel::critical);
+  report.cache_devs.clear();
   report.logic_devs[0].lost_bytes = 1;
   EXPECT_EQ(health_of(report).level, HealthLevel::critical);
 }
