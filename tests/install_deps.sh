@@ -4,7 +4,7 @@ set -euo pipefail
 packages=(git cmake ninja-build g++ pkg-config ccache libpmem2-dev liburing-dev libfuse3-dev fuse3 libboost-dev
   libcli11-dev nlohmann-json3-dev libspdlog-dev libisal-dev libabsl-dev libblkid-dev libmount-dev uuid-dev libgtest-dev
   libgmock-dev libbenchmark-dev fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3
-  curl prometheus)
+  curl prometheus chromium chromium-driver fonts-dejavu-core)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The live page in headless Chromium, while the mount is in use: what its script makes of it. SCREENSHOT=FILE keeps a
-# picture.
+# The live page in headless Chromium, while the mount is in use: what its script makes of it, also while the daemon does
+# not answer. SCREENSHOT=FILE keeps a picture.
 . "$(dirname "$0")/lib.sh"
-command -v chromium >/dev/null || skip "no chromium"
-command -v curl >/dev/null || skip "no curl"
+for program in chromedriver chromium curl python3; do command -v $program >/dev/null || skip "no $program"; done
+HERE=$(cd "$(dirname "$0")" && pwd)
 
 truncate -s 64M "$T/backing"
 p format "$SHM/cache" --size 32M
@@ -33,19 +33,6 @@ say "it needs nothing but the daemon"
 curl -fsS --max-time 60 "http://127.0.0.1:$PORT/" >"$T/page"
 ! grep -Eo '(src|href)="[^"]*"' "$T/page" | grep -v 'href="data:' || fail "it loads something else"
 
-say "it shows what status says"
-browse() { timeout 300 chromium --headless --no-sandbox --disable-gpu --user-data-dir="$T/chromium" "$@" 2>/dev/null; }
-shown() { grep -q "$1" "$T/dom" || { missing=$1; return 1; }; }
-complete() {
-  shown "$MNT, " && shown 'class="pill ok">ok<' && shown 'id="read">[0-9.]* [KMG]*i*B/s<' &&
-    shown 'id="ratio">[0-9.]* %<' && shown 'class="dirty"\|class="clean"' && shown '<td>backing_write</td>' &&
-    shown '<polyline' && shown 'logic dev added' && shown '<option value="dev">'
-}
-done=
-for ms in 5000 10000 20000 40000 80000; do  # a slow machine takes longer
-  browse --timeout=$ms --dump-dom "http://127.0.0.1:$PORT/" >"$T/dom" || true
-  if complete; then done=1; break; fi
-done
-[ -n "$done" ] || fail "the page lacks $missing"
-[ -z "${SCREENSHOT:-}" ] ||
-  browse --timeout=20000 --window-size=1400,1150 --screenshot="$SCREENSHOT" "http://127.0.0.1:$PORT/" >/dev/null
+say "it shows what goes on, and when nobody answers"
+python3 "$HERE/live_page.py" "http://127.0.0.1:$PORT/" "$MNT" "$(daemon_pid "$MNT")" dev ${SCREENSHOT:+"$SCREENSHOT"} ||
+  fail "the live page"

@@ -12,8 +12,8 @@ for PORT in $(seq 49594 49694); do
   grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
 done
 p add dev "$T/backing"
-dd if=/dev/urandom of="$MNT/dev" bs=1M count=8 oflag=direct conv=notrunc status=none
-dd if="$MNT/dev" of=/dev/null bs=1M count=8 iflag=direct status=none
+dd if=/dev/urandom of="$MNT/dev" bs=64K count=128 oflag=direct conv=notrunc status=none
+dd if="$MNT/dev" of=/dev/null bs=64K count=128 iflag=direct status=none
 
 say "promtool takes the metrics, the rules and the configuration"
 p metrics >"$T/metrics"

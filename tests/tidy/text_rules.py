@@ -8,7 +8,7 @@ The rules:
 - No path of the machine that something was written on, and no host of a package registry: what is needed comes from the
   packages that tests/install_deps.sh names.
 - Every file below tests/unit and tests/e2e is picked up: by a glob of CMake, by an include() of it, or by a file that
-  is picked up (an #include, or `.` in a script). Otherwise a test could be there and never run.
+  is picked up (an #include, or `.` or `python3 "$HERE/..."` in a script). Otherwise a test could be there and never run.
 """
 
 import re
@@ -121,9 +121,10 @@ class PickedUp:
             path = Path(waiting.pop())
             if not path.is_file():
                 continue
-            for name in re.findall(r'^\s*#\s*include\s*"(tests/[^"]+)"|^\s*(?:\.|source)\s+.*/([\w.-]+)"?\s*$',
+            for name in re.findall(r'^\s*#\s*include\s*"(tests/[^"]+)"|^\s*(?:\.|source)\s+.*/([\w.-]+)"?\s*$|'
+                                   r'\bpython3 "\$HERE/([\w.-]+)"',
                                    path.read_text(errors="replace"), re.MULTILINE):
-                found = str(self.root / name[0]) if name[0] else str(path.parent / name[1])
+                found = str(self.root / name[0]) if name[0] else str(path.parent / (name[1] or name[2]))
                 if found not in self.files:
                     self.files.add(found)
                     waiting.append(found)
@@ -149,7 +150,8 @@ def self_test():
         "tests/e2e/e2e.cmake": "file(GLOB scripts CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.sh)\n"
                                'list(FILTER scripts EXCLUDE REGEX "/lib\\\\.sh$")\n',
         "tests/e2e/lib.sh": "T=$(mktemp -d /tmp/x-XX" + "XXXX)\n",
-        "tests/e2e/run.sh": '. "$(dirname "$0")/lib.sh"\ncat "$T/' + 'work/x"\n',
+        "tests/e2e/look.py": "",
+        "tests/e2e/run.sh": '. "$(dirname "$0")/lib.sh"\npython3 "$HERE/look.py" x || exit 1\ncat "$T/' + 'work/x"\n',
         "tests/unit/base/units_test.cc": '#include "tests/unit/base/shared.h"\n',
         "tests/unit/base/shared.h": "",
         "src/base/units.h": "// Hacks and fixes are words like others.\n",
@@ -173,7 +175,9 @@ def self_test():
          "tests/unit/base/other_test.cpp: " + unseen),
         ("a header that nothing includes", {"tests/unit/base/alone.h": ""}, "tests/unit/base/alone.h: " + unseen),
         ("a script of another suffix", {"tests/e2e/other.bash": ""}, "tests/e2e/other.bash: " + unseen),
-        ("a library that no script sources any more", {"tests/e2e/run.sh": ""}, "tests/e2e/lib.sh: " + unseen),
+        ("a program that no script starts any more", {"tests/e2e/run.sh": '. "$(dirname "$0")/lib.sh"\n'},
+         "tests/e2e/look.py: " + unseen),
+        ("a library that no script sources any more", {"tests/e2e/run.sh": 'python3 "$HERE/look.py"\n'}, "tests/e2e/lib.sh: " + unseen),
     ]
 
     def errors_of(files):
