@@ -154,6 +154,7 @@ Status CachedDevice::configure(const Settings& changes) {
     if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
     settings_.set_stored(*changed, at_once);
   }
+  if (Status status = prepare_bypass(); !status.ok()) return status;
   if (changes.has(Setting::mode)) {
     const ModeChoice to{static_cast<Mode>(changes.get(Setting::mode)), mode_choice().detached};
     if (Status status = begin_switch(to); !status.ok()) return status;

@@ -354,6 +354,7 @@ class CachedDevice final : public LogicDev {
   bool go_around(std::unique_ptr<WriteOp>& op, Progress why);
   bool may_go_around(const WriteOp& op);
   bool has_nothing_dirty();
+  Status prepare_bypass();
   void flush_around(std::unique_ptr<WriteOp> op);
   void begin_doubt();
   bool in_doubt() const { return doubts_.load() != doubts_settled_.load(); }
@@ -466,7 +467,8 @@ class CachedDevice final : public LogicDev {
   // In a mode that keeps dirty data the backing may hold, without having flushed it, what nobody was told to be there:
   // so often that began, and up to here the backing has flushed since.
   std::atomic<std::uint64_t> doubts_{0}, doubts_settled_{0};
-  SharedFlush::Waiter doubt_flush_;  // of what there was at opening
+  std::atomic<bool> may_bypass_{false};  // the cache device knows that writes may go around the log
+  SharedFlush::Waiter doubt_flush_;      // of what there was at opening
   std::vector<std::unique_ptr<Stream>> streams_;
   Probation probation_;
   SequentialReads sequential_reads_;

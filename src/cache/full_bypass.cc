@@ -16,10 +16,19 @@ bool CachedDevice::lacks_space(Progress why) {
   return why == Progress::no_turn || (why == Progress::no_space && cache_.nearly_full());
 }
 
+// Persist order: the record says that writes may go around the log, before one does. It goes on to say so until the
+// device was closed in order: after a crash they are in doubt, whatever full_policy is by then.
+Status CachedDevice::prepare_bypass() {
+  if (full_policy() != FullPolicy::bypass || may_bypass_) return Status();
+  if (Status status = cache_.cache_dev().set_bypassed(place_, true); !status.ok()) return status;
+  may_bypass_ = true;
+  return Status();
+}
+
 // Instead of waiting for space or its turn, a write goes to the backing if nothing that it would overtake is still to
 // be written there. Returns whether `op` was taken.
 bool CachedDevice::go_around(std::unique_ptr<WriteOp>& op, Progress why) try {
-  if (op->direct || op->discard || stopped_ || failed_ || !lacks_space(why)) return false;
+  if (op->direct || op->discard || stopped_ || failed_ || !may_bypass_ || !lacks_space(why)) return false;
   op->direct = std::make_unique<WriteOp::Direct>();
   describe_direct(*op);
   op->direct->around = true;

@@ -222,15 +222,20 @@ Status CachedDevice::settle() {
     holes_[i].clear();
     voids_[i].clear();
   }
-  if (!cache_.cache_dev().closed(place_)) {
-    if (serves_ && !is_direct(mode()) && full_policy() == FullPolicy::bypass) begin_doubt();
-    return Status();
+  CacheDev& cache_dev = cache_.cache_dev();
+  if (!cache_dev.closed(place_)) {
+    if (serves_ && !is_direct(mode()) && cache_dev.bypassed(place_)) begin_doubt();
+    return prepare_bypass();
   }
   // The backing was flushed before it was closed: what is of an epoch that was open then counts after a crash too.
   if (is_direct(mode())) {
-    if (Status status = cache_.cache_dev().set_clean_epoch(place_, clean_epoch_); !status.ok()) return status;
+    if (Status status = cache_dev.set_clean_epoch(place_, clean_epoch_); !status.ok()) return status;
   }
-  return cache_.cache_dev().set_closed(place_, std::nullopt);
+  if (cache_dev.bypassed(place_) && full_policy() != FullPolicy::bypass) {
+    if (Status status = cache_dev.set_bypassed(place_, false); !status.ok()) return status;
+  }
+  if (Status status = prepare_bypass(); !status.ok()) return status;
+  return cache_dev.set_closed(place_, std::nullopt);
 }
 
 }  // namespace pcache

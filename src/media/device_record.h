@@ -24,11 +24,12 @@ struct DeviceRecord {
   std::array<char, 3072> backing_path;
   std::uint64_t settings_given;  // a bit for each setting, by its number
   std::array<std::uint64_t, 32> settings;
-  std::uint32_t flags;  // kDetached, kParked
+  std::uint32_t flags;  // kDetached, kParked, kBypassed
   std::array<std::uint8_t, 324> reserved;
 
   static constexpr std::uint32_t kDetached = 1;  // it has no log, until it is attached again
   static constexpr std::uint32_t kParked = 2;    // it is not exposed, until it is added again
+  static constexpr std::uint32_t kBypassed = 4;  // full_policy was bypass since it was last closed in order, or is
 };
 static_assert(sizeof(DeviceRecord) == kMediaPage);
 
@@ -70,6 +71,7 @@ inline void set_flag(DeviceRecord& record, std::uint32_t flag, bool on) {
   record.flags = on ? record.flags | flag : record.flags & ~flag;
 }
 inline bool is_parked(const DeviceRecord& record) { return (record.flags & DeviceRecord::kParked) != 0; }
+inline bool is_bypassed(const DeviceRecord& record) { return (record.flags & DeviceRecord::kBypassed) != 0; }
 inline bool is_detached(const DeviceRecord& record) { return (record.flags & DeviceRecord::kDetached) != 0; }
 
 // The settings that this version does not know stay as they are.

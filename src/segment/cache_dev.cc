@@ -273,9 +273,22 @@ Status CacheDev::set_settings(std::uint32_t place, const Settings& settings, std
 }
 
 Status CacheDev::set_parked(std::uint32_t place, bool parked) {
+  return store_flag(place, DeviceRecord::kParked, parked);
+}
+
+Status CacheDev::set_bypassed(std::uint32_t place, bool bypassed) {
+  return store_flag(place, DeviceRecord::kBypassed, bypassed);
+}
+
+bool CacheDev::bypassed(std::uint32_t place) const {
+  const std::lock_guard lock(mutex_);
+  return is_bypassed(records_[place]);
+}
+
+Status CacheDev::store_flag(std::uint32_t place, std::uint32_t flag, bool on) {
   const std::lock_guard lock(mutex_);
   DeviceRecord record = records_[place];
-  set_flag(record, DeviceRecord::kParked, parked);
+  set_flag(record, flag, on);
   return store_device(place, record);
 }
 

@@ -90,6 +90,9 @@ class CacheDev {
   Status set_settings(std::uint32_t place, const Settings& settings, std::optional<bool> detached = std::nullopt);
   // Durable on return.
   Status set_parked(std::uint32_t place, bool parked);
+  // Whether writes may go around its log, or could since it was last closed in order. Durable on return.
+  Status set_bypassed(std::uint32_t place, bool bypassed);
+  bool bypassed(std::uint32_t place) const;
   Status set_device_size(std::uint32_t place, std::uint64_t size_bytes);
   // Forgets the device at `place`, durably.
   Status remove_device(std::uint32_t place);
@@ -113,6 +116,7 @@ class CacheDev {
  private:
   CacheDev(std::unique_ptr<PmemSpace> space, Access access, const Superblock& superblock, const Geometry& geometry);
   Status store_superblock();
+  Status store_flag(std::uint32_t place, std::uint32_t flag, bool on);
   Status store_device(std::uint32_t place, DeviceRecord& record);  // under mutex_, as the next one
   Status store_state(std::uint32_t place, DeviceState& state);
   void load_devices();

@@ -232,6 +232,12 @@ const Update kUpdates[] = {
        bench.add("second");
      },
      [](Bench& bench) { Bench::check(bench.cache_dev->set_parked(1, true)); }},
+    {"CacheDev::set_bypassed", "of-two",
+     [](Bench& bench) {
+       with_device(bench);
+       bench.add("second");
+     },
+     [](Bench& bench) { Bench::check(bench.cache_dev->set_bypassed(1, true)); }},
     {"CacheDev::set_device_size", "of-two",
      [](Bench& bench) {
        with_device(bench);
