@@ -105,8 +105,8 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   for (const std::string& cache : config.caches) {
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
   }
-  auto control = ControlServer::start(
-      mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); }, config.http);
+  auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
+                                      {config.http, config.options});
   if (!control) return fail(control.status());
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());

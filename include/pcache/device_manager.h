@@ -37,6 +37,14 @@ class DeviceManager {
   // label or logical device name that is open already), failed.
   virtual Status open_cache_dev(const std::string& path, const CacheOptions& options) = 0;
 
+  // As pcache::format_cache_dev(), and refused (busy) for what is in the mount of exclude_filesystem().
+  virtual Status format_cache_dev(const std::string& path, const FormatOptions& options) = 0;
+
+  // Closes the cache device of that label or path, as unmounting does; what it holds stays. Refused: while a logical
+  // device on it is exposed, or it is becoming smaller (busy); while one that is not exposed is dirty, unless
+  // `keep_dirty` (dirty). Errors: not_found.
+  virtual Status close_cache_dev(const std::string& cache, bool keep_dirty) = 0;
+
   // Makes the backing device at `backing_path` a logical device called `name`, and remembers it in the cache device.
   // Errors: invalid, not_found (backing, cache), busy (name taken, backing attached already or in use), permission,
   // no_space (the cache device has no room for another), failed.
@@ -106,8 +114,8 @@ class DeviceManager {
   // Every exposed logical device, by name.
   virtual std::vector<std::shared_ptr<LogicDev>> list() const = 0;
 
-  // Files on the filesystem with this device number, and loop devices on them, are refused as backing devices (busy):
-  // it is the one that this process serves.
+  // Files on the filesystem with this device number, and loop devices on them, are refused as backing devices and as
+  // cache devices (busy): it is the one that this process serves.
   virtual void exclude_filesystem(std::uint64_t device_number) = 0;
 
   // Never waits for I/O.

@@ -13,12 +13,13 @@ namespace pcache {
 struct LogicDevStats {
   std::string name;
   std::uint64_t size_bytes = 0;
-  std::string backing;         // path
-  std::string cache_dev;       // label
-  std::string mode;            // in force: "writeback", "writethrough", "writearound", "writeonly", "passthrough"
-  std::string pending_mode;    // the mode that is being switched to, or empty
-  bool detached = false;       // passthrough until it is attached again
-  bool backing_fails = false;  // writeback fails and is tried again
+  std::uint64_t backing_id = 0;  // among those of its cache device, as long as that holds it
+  std::string backing;           // path
+  std::string cache_dev;         // label
+  std::string mode;              // in force: "writeback", "writethrough", "writearound", "writeonly", "passthrough"
+  std::string pending_mode;      // the mode that is being switched to, or empty
+  bool detached = false;         // passthrough until it is attached again
+  bool backing_fails = false;    // writeback fails and is tried again
   // "running"; "failed" (answers EIO: its log is damaged where dirty data was); "no_backing" (the backing is missing,
   // of another identity or size, or cannot be opened: not exposed); "parked" (removed, with its data kept: not exposed)
   std::string state;
@@ -67,6 +68,7 @@ struct CacheDevStats {
   std::string path;
   std::string uuid;
   std::string label;
+  std::uint64_t cache_dev_id = 0;  // counts from 0, as long as it is open
   std::uint64_t size_bytes = 0;
   std::uint64_t segment_size_bytes = 0;
   std::uint64_t segments = 0;

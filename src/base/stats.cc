@@ -10,6 +10,10 @@ constexpr bool kGauge = false;
 constexpr bool kCounter = true;
 
 constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
+    {"backing_id",
+     &LogicDevStats::backing_id,
+     kGauge,
+     {"backing_id", "Number of the backing device among those of its cache device."}},
     {"size_bytes", &LogicDevStats::size_bytes, kGauge, {"size_bytes", "Size of the logical device."}},
     {"dirty_bytes", &LogicDevStats::dirty_bytes, kGauge, {"dirty_bytes", "Data that only the cache has so far."}},
     {"cached_bytes",
@@ -106,6 +110,7 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
 };
 
 constexpr NumberField<CacheDevStats> kCacheDevNumbers[] = {
+    {"cache_dev_id", &CacheDevStats::cache_dev_id, kGauge, {"id", "Number of the cache device in this mount."}},
     {"size_bytes", &CacheDevStats::size_bytes, kGauge, {"size_bytes", "Size of the cache device."}},
     {"segment_size_bytes", &CacheDevStats::segment_size_bytes, kGauge, {"segment_size_bytes", "Size of a segment."}},
     {"segments", &CacheDevStats::segments, kGauge, {"segments_capacity", "Segments that there are."}},

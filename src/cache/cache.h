@@ -89,6 +89,7 @@ class Cache {
     const std::uint32_t fewer = shrinks_to_.load(std::memory_order_relaxed);
     return fewer != 0 ? fewer : pool_.total();
   }
+  bool shrinking() const { return shrinks_to_.load(std::memory_order_relaxed) != 0; }
   // Makes the cache device `size_bytes` large; 0: as large as the medium has become. Errors: invalid (less than now, or
   // too much for its tables or while it is open), no_space (the file cannot be made that long), busy (it is becoming
   // smaller), integrity, failed. It stays as it is then, though its file may be longer.

@@ -388,6 +388,7 @@ bool CachedDevice::is_full() const { return cache_.full() || segments_used() + 1
 LogicDevStats CachedDevice::stats() const {
   LogicDevStats s;
   s.name = name_;
+  s.backing_id = place_;
   s.size_bytes = size_bytes();
   s.backing = backing_path_;
   s.cache_dev = cache_label_;

@@ -22,6 +22,7 @@ struct CommandContext {
   std::function<void()> on_umount;  // asks the daemon to end; returns at once
   Jobs& jobs;
   EventLog& events;
+  CacheOptions cache_options = {};  // for cache devices that are registered
 };
 
 enum class Caller : std::uint8_t {

@@ -45,8 +45,10 @@ bool is_owner(stream_protocol::socket& socket) {
 
 class ControlServer::Impl {
  public:
-  Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount)
-      : path_(std::move(path)), context_{manager, std::move(mount_point), std::move(on_umount), jobs_, events_} {}
+  Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount,
+       const CacheOptions& cache_options)
+      : path_(std::move(path)), context_{manager, std::move(mount_point), std::move(on_umount), jobs_,
+                                         events_, cache_options} {}
 
   Status listen(const std::string& http_address) {
     if (!http_address.empty()) {
@@ -143,15 +145,15 @@ std::uint16_t ControlServer::http_port() const { return impl_->http_port(); }
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& mount_point, DeviceManager& manager,
                                                             std::function<void()> on_umount,
-                                                            const std::string& http_address) {
+                                                            const ControlOptions& options) {
   return asio_no_throw("cannot serve the control socket of " + mount_point,
-                       [&] { return start_checked(mount_point, manager, std::move(on_umount), http_address); });
+                       [&] { return start_checked(mount_point, manager, std::move(on_umount), options); });
 }
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::string& mount_point,
                                                                     DeviceManager& manager,
                                                                     std::function<void()> on_umount,
-                                                                    const std::string& http_address) {
+                                                                    const ControlOptions& options) {
   const std::string path = control_socket_path(mount_point);
   const std::filesystem::path dir = std::filesystem::path(path).parent_path();
   std::error_code error;
@@ -166,8 +168,8 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::s
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
     return Status::from_errno(errno, "cannot replace the control socket of a dead daemon, " + path);
   }
-  auto impl = std::make_unique<Impl>(path, manager, mount_point, std::move(on_umount));
-  if (Status status = impl->listen(http_address); !status.ok()) return status;
+  auto impl = std::make_unique<Impl>(path, manager, mount_point, std::move(on_umount), options.cache_options);
+  if (Status status = impl->listen(options.http_address); !status.ok()) return status;
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }
 

@@ -11,17 +11,22 @@
 
 namespace pcache {
 
+struct ControlOptions {
+  std::string http_address;    // "ADDR:PORT"; empty: the unix socket alone
+  CacheOptions cache_options;  // for cache devices that are registered
+};
+
 // Answers HTTP (docs/control.md) on a unix socket, each connection in its own order, and on a TCP address where that is
 // asked for. Commands that may wait for I/O run beside the others, so that status always answers.
 class ControlServer {
  public:
-  // Listens at control_socket_path(mount_point), in the place of a dead daemon's socket, and at `http_address`
-  // ("ADDR:PORT"; empty: nowhere), where nothing can be changed. `manager` outlives the server. `on_umount` is called
+  // Listens at control_socket_path(mount_point), in the place of a dead daemon's socket, and at
+  // options.http_address, where nothing can be changed. `manager` outlives the server. `on_umount` is called
   // on a thread of the server and must return at once. Errors: busy (another daemon answers there, the address is
   // taken), invalid (the address), permission, failed.
   static Result<std::unique_ptr<ControlServer>> start(const std::string& mount_point, DeviceManager& manager,
                                                       std::function<void()> on_umount,
-                                                      const std::string& http_address = "");
+                                                      const ControlOptions& options = {});
 
   // Waits for the commands under way and removes the socket.
   ~ControlServer();
@@ -32,7 +37,7 @@ class ControlServer {
  private:
   static Result<std::unique_ptr<ControlServer>> start_checked(const std::string& mount_point, DeviceManager& manager,
                                                               std::function<void()> on_umount,
-                                                              const std::string& http_address);
+                                                              const ControlOptions& options);
   class Impl;
   explicit ControlServer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -24,6 +24,34 @@ Result<json> grow(const CommandContext& context, const Args& args) {
   return json::object();
 }
 
+// What is formatted and cannot be opened then stays formatted, and can be registered once what keeps it from that is
+// gone.
+Result<json> register_cache_dev(const CommandContext& context, const Args& args) {
+  const std::string path = args.text("path");
+  FormatOptions format;
+  if (args.has("size")) format.size_bytes = args.number("size");
+  format.label = args.text("label");
+  format.force = args.flag("force");
+  if (!args.flag("format") && (args.has("size") || args.has("label") || format.force)) {
+    return Status(Errc::invalid,
+                  "'register' takes size, label and force only with format: nothing is formatted unasked");
+  }
+  if (args.flag("format")) {
+    if (Status made = context.manager.format_cache_dev(path, format); !made.ok()) return made;
+  }
+  if (Status opened = context.manager.open_cache_dev(path, context.cache_options); !opened.ok()) return opened;
+  for (const CacheDevStats& cache : context.manager.status().cache_devs) {
+    if (cache.path == path) return json{{"cache_dev_id", cache.cache_dev_id}, {"label", cache.label}};
+  }
+  return Status(Errc::failed, "cache device " + path + " was closed again at once");
+}
+
+Result<json> unregister_cache_dev(const CommandContext& context, const Args& args) {
+  const Status closed = context.manager.close_cache_dev(args.text("cache"), args.flag("no_flush"));
+  if (!closed.ok()) return closed;
+  return json::object();
+}
+
 Result<json> umount(const CommandContext& context, const Args&) {
   context.on_umount();
   return json::object();

@@ -17,6 +17,8 @@ KindInfo info(EventKind kind) {
   switch (kind) {
     case EventKind::cache_dev_added:
       return {"cache_dev_added", "info"};
+    case EventKind::cache_dev_removed:
+      return {"cache_dev_removed", "info"};
     case EventKind::logic_dev_added:
       return {"logic_dev_added", "info"};
     case EventKind::logic_dev_removed:

@@ -14,6 +14,7 @@ namespace pcache {
 
 enum class EventKind : std::uint8_t {
   cache_dev_added,
+  cache_dev_removed,
   logic_dev_added,
   logic_dev_removed,
   state_changed,

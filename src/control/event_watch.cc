@@ -50,6 +50,10 @@ std::vector<Event> EventWatch::look(const StatusReport& now) {
     tell(EventKind::logic_dev_removed, device.name, "it is not there any more");
     waiting_.erase(device.name);
   }
+  for (const CacheDevStats& cache : before_.cache_devs) {
+    if (find_by(now.cache_devs, &CacheDevStats::label, cache.label) != nullptr) continue;
+    tell(EventKind::cache_dev_removed, cache.label, "cache device " + cache.path + " is closed");
+  }
   before_ = now;
   return std::exchange(events_, {});
 }

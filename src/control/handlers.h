@@ -22,6 +22,8 @@ Result<nlohmann::json> get(const CommandContext& context, const Args& args);
 Result<nlohmann::json> add(const CommandContext& context, const Args& args);
 Result<nlohmann::json> resize(const CommandContext& context, const Args& args);
 Result<nlohmann::json> grow(const CommandContext& context, const Args& args);
+Result<nlohmann::json> register_cache_dev(const CommandContext& context, const Args& args);
+Result<nlohmann::json> unregister_cache_dev(const CommandContext& context, const Args& args);
 Result<nlohmann::json> umount(const CommandContext& context, const Args& args);
 
 // job_handlers.cc: what takes as long as the backing does.

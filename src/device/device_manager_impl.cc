@@ -28,6 +28,11 @@ bool same_file(const std::string& a, const std::string& b) {
   return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+// How the identities of files on a filesystem begin.
+std::string identities_on(dev_t filesystem) {
+  return "file:dev:" + std::to_string(major(filesystem)) + ":" + std::to_string(minor(filesystem)) + ":";
+}
+
 // Exposed: it answers reads and writes, or says EIO because its log is damaged.
 bool is_exposed(const CachedDevice& device) { return device.serves(); }
 
@@ -93,6 +98,20 @@ DeviceManagerImpl::~DeviceManagerImpl() {
   caches_.clear();
 }
 
+// What is in the mount that this process serves can be nothing that it is made of.
+Status DeviceManagerImpl::check_outside(const std::string& path) const {
+  struct stat st {};
+  const bool there = stat(path.c_str(), &st) == 0;
+  const std::shared_lock lock(mutex_);
+  if (!there || !excluded_ || *excluded_ != st.st_dev) return Status();
+  return Status(Errc::busy, path + " lies in this mount itself; it cannot be a cache device of it");
+}
+
+Status DeviceManagerImpl::format_cache_dev(const std::string& path, const FormatOptions& options) {
+  if (Status status = check_outside(path); !status.ok()) return status;
+  return pcache::format_cache_dev(path, options);
+}
+
 Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOptions& options) {
   return no_throw("cannot open cache device " + path, [&] { return open_checked(path, options); });
 }
@@ -101,6 +120,7 @@ Status DeviceManagerImpl::open_cache_dev(const std::string& path, const CacheOpt
 Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptions& options) {
   const std::lock_guard change(change_mutex_);
   if (Status status = check_cache_options(options); !status.ok()) return status;
+  if (Status status = check_outside(path); !status.ok()) return status;
   auto space = open_pmem_space(path);
   if (!space) return space.status();
   if (Status status = Cache::check_ack(options, **space); !status.ok()) return status;
@@ -128,49 +148,102 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
       }
     }
   }
+  OpenCache open(std::move(*cache), free_cache_id());
   std::vector<Entry> attached;
   for (const CacheDev::Device& device : devices) {
-    auto entry = bring_up(**cache, device, open_recorded(device.record));
+    auto entry = bring_up(open.use(), device, open_recorded(device.record));
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
   if (options.settings.has(Setting::share_min)) {
-    if (Status status = (*cache)->check_share_min(nullptr, 0); !status.ok()) return status;
+    if (Status status = open->check_share_min(nullptr, 0); !status.ok()) return status;
   }
-  (*cache)->start();
+  open->start();
   if (!attacher_.running()) attacher_.start();
   const std::unique_lock lock(mutex_);
   caches_.reserve(caches_.size() + 1);
   entries_.reserve(entries_.size() + attached.size());
-  caches_.push_back(std::move(*cache));
+  caches_.push_back(std::move(open));
   std::move(attached.begin(), attached.end(), std::back_inserter(entries_));
+  return Status();
+}
+
+// The lowest that no cache device has.
+std::uint64_t DeviceManagerImpl::free_cache_id() const {
+  const std::shared_lock lock(mutex_);
+  for (std::uint64_t id = 0;; ++id) {
+    if (std::none_of(caches_.begin(), caches_.end(), [id](const OpenCache& open) { return open.id() == id; }))
+      return id;
+  }
+}
+
+Status DeviceManagerImpl::close_cache_dev(const std::string& cache, bool keep_dirty) {
+  return no_throw("cannot close cache device " + cache, [&] { return close_checked(cache, keep_dirty); });
+}
+
+Status DeviceManagerImpl::close_checked(const std::string& cache, bool keep_dirty) {
+  const std::lock_guard change(change_mutex_);
+  std::vector<OpenCache> closing;
+  closing.reserve(1);
+  {
+    const auto found = find_cache(cache);
+    if (!found) return found.status();
+    if (Status status = check_unused(**found, keep_dirty); !status.ok()) return status;
+    const std::unique_lock lock(mutex_);
+    std::erase_if(entries_, [&](const Entry& entry) { return entry.cache == *found; });
+    const auto open =
+        std::find_if(caches_.begin(), caches_.end(), [&](const OpenCache& o) { return &*o == found->get(); });
+    closing.push_back(std::move(*open));
+    caches_.erase(open);
+  }
+  closing.front().close();
+  return Status();
+}
+
+// Whether nothing would be missed if it was closed.
+Status DeviceManagerImpl::check_unused(Cache& cache, bool keep_dirty) const {
+  const std::string label = "cache device " + cache.cache_dev().label();
+  if (cache.shrinking()) return Status(Errc::busy, label + " is becoming smaller; wait for that, or cancel the job");
+  const std::shared_lock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.cache.get() != &cache) continue;
+    if (is_exposed(*entry.device)) {
+      return Status(Errc::busy, label + " is in use by logical device " + entry.device->name() + "; remove that first");
+    }
+    if (const std::uint64_t dirty = entry.device->dirty_bytes(); dirty != 0 && !keep_dirty) {
+      return Status(Errc::dirty, label + " holds " + format_size(dirty) + " of logical device " + entry.device->name() +
+                                     " that its backing device does not have; with --no-flush " + "that stays there");
+    }
+  }
   return Status();
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
 // longer is: the device keeps its size until it is resized.
-Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(Cache& cache, const CacheDev::Device& device,
+Result<DeviceManagerImpl::Entry> DeviceManagerImpl::bring_up(const std::shared_ptr<Cache>& cache,
+                                                             const CacheDev::Device& device,
                                                              Result<std::unique_ptr<BackingDev>> backing) {
-  auto attached = cache.attach(device, backing ? std::move(*backing) : nullptr);
+  OpenCache::Hold hold(cache);
+  auto attached = cache->attach(device, backing ? std::move(*backing) : nullptr);
   if (!attached) return attached.status();
   if (!backing) (*attached)->set_detail(backing.status().message());
-  return Entry{&cache, *attached};
+  return Entry{cache, hold.on(*attached)};
 }
 
-Result<Cache*> DeviceManagerImpl::choose_cache(const std::string& label) const {
+Result<std::shared_ptr<Cache>> DeviceManagerImpl::choose_cache(const std::string& label) const {
   const std::shared_lock lock(mutex_);
   if (caches_.empty()) {
     return Status(Errc::not_found, "this mount has no cache device; mount one with --cache CACHE");
   }
   if (label.empty()) {
-    if (caches_.size() == 1) return caches_.front().get();
+    if (caches_.size() == 1) return caches_.front().use();
     std::string labels;
     for (const auto& cache : caches_) labels += (labels.empty() ? "" : ", ") + cache->cache_dev().label();
     return Status(Errc::invalid,
                   "this mount has several cache devices (" + labels + "); choose one with --cache LABEL");
   }
   for (const auto& cache : caches_) {
-    if (cache->cache_dev().label() == label) return cache.get();
+    if (cache->cache_dev().label() == label) return cache.use();
   }
   return Status(Errc::not_found, "this mount has no cache device with label " + label);
 }
@@ -209,7 +282,7 @@ Status DeviceManagerImpl::check_identity_free(const BackingIdentity& identity, c
                                     ")");
     }
   }
-  if (!excluded_files_.empty() && underlying(identity.id).starts_with(excluded_files_)) {
+  if (excluded_ && underlying(identity.id).starts_with(identities_on(*excluded_))) {
     return Status(Errc::busy,
                   path + " lies in this mount itself; a logical device cannot be a backing device of its mount");
   }
@@ -219,7 +292,7 @@ Status DeviceManagerImpl::check_identity_free(const BackingIdentity& identity, c
 void DeviceManagerImpl::exclude_filesystem(std::uint64_t device_number) {
   const auto device = static_cast<dev_t>(device_number);
   const std::unique_lock lock(mutex_);
-  excluded_files_ = "file:dev:" + std::to_string(major(device)) + ":" + std::to_string(minor(device)) + ":";
+  excluded_ = device;
 }
 
 Status DeviceManagerImpl::add(const std::string& name, const std::string& backing_path, const AddOptions& options) {
@@ -259,10 +332,11 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
     const std::unique_lock lock(mutex_);
     entries_.reserve(entries_.size() + 1);  // nothing may fail once it is recorded
   }
+  OpenCache::Hold hold(*cache);
   auto device = (*cache)->add(name, std::move(*backing), options.settings);
   if (!device) return device.status();
   const std::unique_lock lock(mutex_);
-  entries_.push_back({*cache, *device});
+  entries_.push_back({*cache, hold.on(*device)});
   return Status();
 }
 
@@ -276,12 +350,13 @@ Status DeviceManagerImpl::add_again(const Entry& parked, std::unique_ptr<Backing
                       "device, removed with --no-flush (" + parked.device->backing_path() + ", " + recorded.id +
                       "); add that one, choose another name, or throw its data away with " + "remove --discard-dirty");
   }
+  OpenCache::Hold hold(parked.cache);
   auto device = parked.cache->unpark(parked.device, std::move(backing));
   if (!device) return device.status();
   {
     const std::unique_lock lock(mutex_);
     for (Entry& entry : entries_) {
-      if (entry.device == parked.device) entry.device = *device;
+      if (entry.device == parked.device) entry.device = hold.on(*device);
     }
   }
   return options.settings.empty() ? Status() : (*device)->configure(options.settings);
@@ -448,7 +523,7 @@ Result<std::shared_ptr<CachedDevice>> DeviceManagerImpl::reattach(const Entry& e
   }
   if (Status status = entry.cache->take_out(device); !status.ok()) return status;
   if (is_exposed(*device)) backing = open_recorded(recorded->record);
-  auto attached = bring_up(*entry.cache, *recorded, std::move(backing));
+  auto attached = bring_up(entry.cache, *recorded, std::move(backing));
   if (!attached) {
     device->fail(attached.status().message());
     return attached.status();
@@ -507,11 +582,11 @@ Status DeviceManagerImpl::resize_checked(const std::string& name) {
   return Status();
 }
 
-Result<Cache*> DeviceManagerImpl::find_cache(const std::string& label_or_path) const {
+Result<std::shared_ptr<Cache>> DeviceManagerImpl::find_cache(const std::string& label_or_path) const {
   const std::shared_lock lock(mutex_);
   for (const auto& cache : caches_) {
     if (cache->cache_dev().label() == label_or_path || cache->cache_dev().space().path() == label_or_path) {
-      return cache.get();
+      return cache.use();
     }
   }
   return Status(Errc::not_found, "this mount has no cache device with label or path " + label_or_path);
@@ -591,7 +666,10 @@ std::vector<std::shared_ptr<LogicDev>> DeviceManagerImpl::list() const {
 StatusReport DeviceManagerImpl::status() const {
   StatusReport report;
   const std::shared_lock lock(mutex_);
-  for (const auto& cache : caches_) report.cache_devs.push_back(cache->stats());
+  for (const OpenCache& cache : caches_) {
+    report.cache_devs.push_back(cache->stats());
+    report.cache_devs.back().cache_dev_id = cache.id();
+  }
   for (const Entry& entry : entries_) {
     if (!entry.leaving) report.logic_devs.push_back(entry.device->stats());
   }

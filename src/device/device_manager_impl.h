@@ -1,15 +1,19 @@
 // The composition root: the one place that puts cache devices, backing devices and logical devices together.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "base/worker.h"
 #include "cache/cache.h"
+#include "device/open_cache.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -20,6 +24,8 @@ class DeviceManagerImpl final : public DeviceManager {
   ~DeviceManagerImpl() override;
 
   Status open_cache_dev(const std::string& path, const CacheOptions& options) override;
+  Status format_cache_dev(const std::string& path, const FormatOptions& options) override;
+  Status close_cache_dev(const std::string& cache, bool keep_dirty) override;
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
   Status remove(const std::string& name, DirtyData dirty) override;
   Result<std::uint64_t> begin_drain(const std::string& name) override;
@@ -45,35 +51,39 @@ class DeviceManagerImpl final : public DeviceManager {
 
  private:
   struct Entry {
-    Cache* cache = nullptr;
-    std::shared_ptr<CachedDevice> device;
-    bool leaving = false;  // being removed: not found any more, but its name and its backing are taken
+    std::shared_ptr<Cache> cache;
+    std::shared_ptr<CachedDevice> device;  // with its own hold on the cache device
+    bool leaving = false;                  // being removed: not found any more, but its name and its backing are taken
   };
 
-  Result<Cache*> choose_cache(const std::string& label) const;
-  Result<Cache*> find_cache(const std::string& label_or_path) const;
+  Result<std::shared_ptr<Cache>> choose_cache(const std::string& label) const;
+  Result<std::shared_ptr<Cache>> find_cache(const std::string& label_or_path) const;
   Result<Entry> find_entry(const std::string& name) const;
   // Both leave out `but`, which may be null.
   Status check_backing_free(const std::string& path, const CachedDevice* but) const;
   Status check_identity_free(const BackingIdentity& identity, const std::string& path, const CachedDevice* but) const;
+  Status check_outside(const std::string& path) const;
   Status open_checked(const std::string& path, const CacheOptions& options);
+  Status close_checked(const std::string& cache, bool keep_dirty);
+  Status check_unused(Cache& cache, bool keep_dirty) const;
+  std::uint64_t free_cache_id() const;
   Status add_checked(const std::string& name, const std::string& backing_path, const AddOptions& options);
   Status remove_checked(const std::string& name, DirtyData dirty);
   static Status write_back(CachedDevice& device);
   Status add_again(const Entry& parked, std::unique_ptr<BackingDev> backing, const AddOptions& options);
   Status resize_checked(const std::string& name);
-  static Result<Entry> bring_up(Cache& cache, const CacheDev::Device& device,
+  static Result<Entry> bring_up(const std::shared_ptr<Cache>& cache, const CacheDev::Device& device,
                                 Result<std::unique_ptr<BackingDev>> backing);
   Result<std::shared_ptr<CachedDevice>> reattach(const Entry& entry);
   void attach_missing();
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
-  std::vector<std::unique_ptr<Cache>> caches_;
+  std::vector<OpenCache> caches_;
   std::vector<Entry> entries_;
   std::function<void(std::uint64_t)> on_resize_;
-  std::string excluded_files_;  // how the identities of files begin that cannot be backing devices
-  Worker attacher_;             // last: it runs on all of the above
+  std::optional<dev_t> excluded_;  // the filesystem that this process serves
+  Worker attacher_;                // last: it runs on all of the above
 };
 
 }  // namespace pcache

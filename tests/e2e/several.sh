@@ -63,6 +63,29 @@ p stats b --hist >"$T/out"
 grep -qE '^ +write +[1-9]' "$T/out" && grep -qE 'below .* #+$' "$T/out" || fail "no write was measured: $(cat "$T/out")"
 expect_exit 3 p stats nosuch
 
+say "a third one comes and goes while the others are in use"
+expect_exit 3 p register "$SHM/third"                  # nothing is formatted unasked
+expect_exit 4 p register "$SHM/one"                    # it is in use, by this mount
+p register "$SHM/third" --format --size 64M --label cache-three
+[ "$(p status --json | jq -c '[.cache_devs[] | "\(.cache_dev_id) \(.label)"]')" = \
+  '["0 cache-one","1 cache-two","2 cache-three"]' ] || fail "$(p status)"
+truncate -s 8M "$T/e"
+p add e "$T/e" --cache cache-three
+expect_exit 4 p unregister cache-three
+echo kept | dd of="$MNT/e" conv=notrunc status=none
+p remove e --no-flush
+expect_exit 5 p unregister cache-three
+p unregister --no-flush cache-three
+expect_exit 3 p unregister cache-three
+check a b c d
+p register "$SHM/third"
+p add e "$T/e" --cache cache-three
+[ "$(head -c 4 "$MNT/e")" = kept ] || fail "e has lost what was kept"
+p remove e
+expect_exit 4 p register "$SHM/one" --format --force
+p unregister "$SHM/third"
+p check "$SHM/third" >"$T/out"
+
 say "both, in the other order"
 p umount "$MNT"
 p mount "$MNT" --cache "$SHM/two" --cache "$SHM/one" -o dirty_max_age=60000

@@ -28,7 +28,11 @@ class EchoManager final : public DeviceManager {
  public:
   explicit EchoManager(Errc outcome) : outcome_(outcome) {}
 
-  Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
+  Status open_cache_dev(const std::string& path, const CacheOptions&) override { return called(path); }
+  Status format_cache_dev(const std::string& path, const FormatOptions& options) override {
+    return called(path + options.label);
+  }
+  Status close_cache_dev(const std::string& cache, bool) override { return called(cache); }
   Status add(const std::string& name, const std::string& backing, const AddOptions& options) override {
     return called(name + backing + options.cache_label);
   }

@@ -79,6 +79,8 @@ class MemoryDev final : public LogicDev {
 class OneDevice final : public DeviceManager {
  public:
   Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
+  Status format_cache_dev(const std::string&, const FormatOptions&) override { return Status(); }
+  Status close_cache_dev(const std::string&, bool) override { return Status(); }
   Status add(const std::string&, const std::string&, const AddOptions&) override { return Status(); }
   Status flush(const std::string&) override { return Status(); }
   Status set(const std::string&, const Settings&) override { return Status(); }

@@ -16,6 +16,8 @@ TEST(CommandTable, SaysWhoMayCallAndWhatTakesLong) {
     Pace pace;
   };
   const Row rows[] = {
+      {"register", Caller::owner, Pace::slow},
+      {"unregister", Caller::owner, Pace::slow},
       {"add", Caller::owner, Pace::slow},
       {"remove", Caller::owner, Pace::job},
       {"set", Caller::owner, Pace::job},

@@ -138,8 +138,8 @@ class RawClient {
 class ControlServerTest : public testing::Test {
  protected:
   void start(const std::string& http = "", const std::string& mount = "/mnt/x") {
-    auto server = ControlServer::start(
-        mount, manager_, [this] { umounted_.set_value(); }, http);
+    auto server = ControlServer::start(mount, manager_, [this] { umounted_.set_value(); },
+                                       {.http_address = http, .cache_options = {}});
     ASSERT_TRUE(server.ok()) << server.status().message();
     server_ = std::move(*server);
     path_ = control_socket_path(mount);
@@ -355,7 +355,7 @@ TEST_F(ControlServerTest, PathsAreForLooking) {
   EXPECT_EQ(ask(get("/v1/stats?name=db")).value()["logic_dev"]["writes"], 3);
   EXPECT_EQ(ask(get("/v1/stats")).status, 400);
   EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
-  EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "add");
+  EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "register");
   RawClient::Reply metrics = ask(get("/metrics"));
   EXPECT_NE(metrics.header.find("application/openmetrics-text"), std::string::npos) << metrics.header;
   EXPECT_TRUE(metrics.body.ends_with("# EOF\n"));
@@ -452,11 +452,10 @@ TEST_F(ControlServerTest, OverTcpEverybodyMayLookAndNobodyChange) {
   EXPECT_EQ(client.reply().code(), "permission");
   EXPECT_EQ(client.reply().code(), "permission");
   EXPECT_TRUE(manager_.calls().empty());
-  const auto second = ControlServer::start(
-      "/mnt/y", manager_, [] {}, std::to_string(server_->http_port()));
+  const auto second = ControlServer::start("/mnt/y", manager_, [] {},
+                                           {.http_address = std::to_string(server_->http_port()), .cache_options = {}});
   EXPECT_EQ(second.status().code(), Errc::busy);
-  EXPECT_EQ(ControlServer::start(
-                "/mnt/y", manager_, [] {}, "localhost:http")
+  EXPECT_EQ(ControlServer::start("/mnt/y", manager_, [] {}, {.http_address = "localhost:http", .cache_options = {}})
                 .status()
                 .code(),
             Errc::invalid);

@@ -62,6 +62,8 @@ TEST_F(EventWatchTest, DevicesComeAndGoAndChange) {
   EXPECT_EQ(look(), "state_changed db");
   report_.logic_devs.erase(report_.logic_devs.begin());
   EXPECT_EQ(look(), "logic_dev_removed db");
+  report_.cache_devs.clear();
+  EXPECT_EQ(look(), "cache_dev_removed fast");
 }
 
 TEST_F(EventWatchTest, ABackingFailsOnceAndComesBackOnce) {

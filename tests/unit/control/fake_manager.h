@@ -26,7 +26,22 @@ class FakeManager final : public DeviceManager {
     AddOptions options;
   };
 
-  Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
+  Status open_cache_dev(const std::string& path, const CacheOptions& options) override {
+    const Status status = named("open", path + " " + std::to_string(options.epoch_max_ms));
+    if (status.ok()) {
+      const std::lock_guard lock(mutex_);
+      report_.cache_devs.emplace_back().path = path;
+      report_.cache_devs.back().cache_dev_id = 5;
+    }
+    return status;
+  }
+  Status format_cache_dev(const std::string& path, const FormatOptions& options) override {
+    return named("format", path + " " + std::to_string(options.size_bytes.value_or(0)) + " " + options.label +
+                               (options.force ? " force" : "") + (options.discard_dirty ? " discard" : ""));
+  }
+  Status close_cache_dev(const std::string& cache, bool keep_dirty) override {
+    return named("close", cache + (keep_dirty ? " keep" : ""));
+  }
 
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override {
     const std::lock_guard lock(mutex_);

@@ -103,6 +103,32 @@ TEST_F(HandlersTest, ACacheDeviceGrowsAtOnceAndShrinksAsAJobThatCanBeCancelled) 
   EXPECT_EQ(manager_.calls().back(), "keep size of fast");
 }
 
+TEST_F(HandlersTest, ACacheDeviceIsRegisteredAndOnlyFormattedWhereThatIsSaid) {
+  context_.cache_options.epoch_max_ms = 77;
+  const auto registered = run("register", {{"path", "/c"}});
+  ASSERT_TRUE(registered.ok()) << registered.status().message();
+  EXPECT_EQ(registered->at("cache_dev_id"), 5U);
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"open /c 77"})) << "with what counts for the mount";
+  ASSERT_TRUE(
+      run("register", {{"path", "/d"}, {"format", true}, {"size", 4096U}, {"label", "l"}, {"force", true}}).ok());
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"open /c 77", "format /d 4096 l force", "open /d 77"}));
+  for (const json& more : {json{{"size", 4096U}}, json{{"label", "l"}}, json{{"force", true}}}) {
+    json args = {{"path", "/d"}};
+    args.update(more);
+    EXPECT_EQ(run("register", args).status().code(), Errc::invalid) << more;
+  }
+  EXPECT_EQ(run("register", {{"format", true}}).status().code(), Errc::invalid) << "which one?";
+  EXPECT_TRUE(run("unregister", {{"cache", "fast"}}).ok());
+  EXPECT_TRUE(run("unregister", {{"cache", "/c"}, {"no_flush", true}}).ok());
+  EXPECT_EQ(manager_.calls().size(), 5U);
+  EXPECT_EQ(manager_.calls()[3], "close fast");
+  EXPECT_EQ(manager_.calls()[4], "close /c keep");
+  manager_.outcome(Status(Errc::busy, "it is in use"));
+  EXPECT_EQ(run("register", {{"path", "/e"}, {"format", true}}).status().code(), Errc::busy);
+  EXPECT_EQ(manager_.calls().back(), "format /e 0 ") << "what was not formatted is not opened";
+  EXPECT_EQ(run("unregister", {{"cache", "fast"}}).status().code(), Errc::busy);
+}
+
 TEST_F(HandlersTest, WhatTakesLongIsAJobWithProgress) {
   const json drained = end_of("drain", {{"name", "d"}});
   EXPECT_EQ(drained["state"], "done");

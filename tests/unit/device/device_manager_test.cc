@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -374,6 +375,70 @@ TEST_F(DeviceManagerTest, TwoLogicalDevicesOfOneNameDoNotMeet) {
 }
 
 // --- Opening
+
+// --- Cache devices that come and go while others are in use
+
+TEST_F(DeviceManagerTest, ACacheDeviceIsClosedWhenNothingOnItIsInUseAndCanBeOpenedAgain) {
+  add("db", backing_);
+  write("db", 0, "kept");
+  const std::string second = dir_ / "second";
+  format(second);
+  make_file(dir_ / "other", kSize, 'o');
+  ASSERT_TRUE(manager_->open_cache_dev(second, keep_dirty()).ok());
+  EXPECT_EQ(manager_->open_cache_dev(second, keep_dirty()).code(), Errc::busy) << "it is open";
+  ASSERT_TRUE(manager_->add("other", dir_ / "other", {.cache_label = "second", .size_bytes = {}, .settings = {}}).ok());
+  EXPECT_EQ(manager_->status().cache_devs.back().cache_dev_id, 1U);
+  write("other", 0, "dirty");
+
+  EXPECT_EQ(manager_->close_cache_dev("second", true).code(), Errc::busy);
+  EXPECT_EQ(manager_->close_cache_dev("nosuch", false).code(), Errc::not_found);
+  ASSERT_TRUE(manager_->remove("other", DirtyData::keep).ok());
+  const Status dirty = manager_->close_cache_dev(second, false);
+  EXPECT_EQ(dirty.code(), Errc::dirty) << dirty.message();
+  EXPECT_EQ(manager_->status().cache_devs.size(), 2U);
+  ASSERT_TRUE(manager_->close_cache_dev(second, true).ok());
+  EXPECT_EQ(manager_->status().cache_devs.size(), 1U);
+  EXPECT_EQ(stats("other").name, "") << "what it held is not listed any more";
+  EXPECT_EQ(read("db", 0, 4), "kept");
+
+  ASSERT_TRUE(manager_->open_cache_dev(second, keep_dirty()).ok()) << "nobody has it any more";
+  EXPECT_EQ(manager_->status().cache_devs.back().cache_dev_id, 1U) << "the lowest number that is free";
+  ASSERT_TRUE(manager_->add("other", dir_ / "other", {.cache_label = "second", .size_bytes = {}, .settings = {}}).ok());
+  EXPECT_EQ(read("other", 0, 5), "dirty");
+  ASSERT_TRUE(manager_->remove("other").ok());
+  ASSERT_TRUE(manager_->close_cache_dev("second", false).ok());
+  EXPECT_TRUE(format_cache_dev(second, {.size_bytes = {}, .label = "", .force = true}).ok()) << "it is not locked";
+}
+
+TEST_F(DeviceManagerTest, ACacheDeviceIsClosedWhenTheLastOneWhoUsesADeviceOfItIsDone) {
+  add("db", backing_);
+  auto held = manager_->find("db");
+  ASSERT_NE(held, nullptr);
+  ASSERT_TRUE(manager_->remove("db").ok());
+  std::atomic<bool> closed{false};
+  std::thread closing([&] {
+    EXPECT_TRUE(manager_->close_cache_dev(cache_, false).ok());
+    closed = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(closed);
+  EXPECT_EQ(read_from(*held, 0, 1), "(5)") << "it still can be asked";
+  held.reset();
+  closing.join();
+  EXPECT_TRUE(manager_->status().cache_devs.empty());
+}
+
+TEST_F(DeviceManagerTest, WhatIsInTheMountItselfIsNoCacheDevice) {
+  struct stat st {};
+  ASSERT_EQ(stat(dir_.path().c_str(), &st), 0);
+  const std::string second = dir_ / "second";
+  format(second);
+  manager_->exclude_filesystem(st.st_dev);
+  EXPECT_EQ(manager_->open_cache_dev(second, {}).code(), Errc::busy);
+  FormatOptions force;
+  force.force = true;
+  EXPECT_EQ(manager_->format_cache_dev(second, force).code(), Errc::busy);
+}
 
 TEST_F(DeviceManagerTest, WhatIsNoCacheDeviceIsNotOpened) {
   const auto code = [this](const std::string& path, const CacheOptions& options = {}) {
