@@ -416,7 +416,15 @@ void EngineModel::note_failed_flushes(std::uint64_t failed_before) {
 
 void EngineModel::restart() {
   const bool parked = rig_.device().parked();
-  below(3) == 0 ? rig_.kill() : rig_.reopen();
+  if (below(3) == 0) {
+    // Where writes went around the log the backing is flushed at opening, with a part of the epoch being written.
+    const bool in_pass =
+        !is_direct_now() && has_unflushed() && rig_.cache().cache_dev().bypassed(rig_.device().place());
+    rig_.kill();
+    if (in_pass) boundaries_.insert(state_checksum(rig_.backing_image().durable));
+  } else {
+    rig_.reopen();
+  }
   mount_ = shape_.settings;
   flush_must_fail_ = false;
   if (parked) return;

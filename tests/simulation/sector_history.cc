@@ -151,19 +151,40 @@ SectorHistory::Moment SectorHistory::close_epoch(Moment now) {
   return epochs_.back();
 }
 
-bool SectorHistory::is_epoch(std::span<const std::byte> content, Moment oldest) {
+std::vector<SectorHistory::Value> SectorHistory::decode_all(std::span<const std::byte> content) const {
   std::vector<Value> values(sectors_.size());
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
     values[sector] = decode(sector, content.data() + sector * kSectorBytes);
   }
+  return values;
+}
+
+bool SectorHistory::is_epoch(std::span<const std::byte> content, Moment oldest) {
+  const std::vector<Value> values = decode_all(content);
   for (auto epoch = epochs_.begin(); epoch != epochs_.end(); ++epoch) {
-    const Moment moment = *epoch;
-    if (moment < oldest) continue;
+    if (*epoch < oldest) continue;
     std::uint64_t sector = 0;
-    while (sector < sectors_.size() && find(sector, values[sector], moment, moment) != nullptr) ++sector;
+    while (sector < sectors_.size() && was_at(sector, values[sector], *epoch)) ++sector;
     if (sector < sectors_.size()) continue;
     epochs_.erase(epochs_.begin(), epoch);
     return true;
+  }
+  return false;
+}
+
+bool SectorHistory::is_part_of_epoch(std::span<const std::byte> content) const {
+  constexpr std::ptrdiff_t kSoon = 4;  // what is an epoch here may be a part of one of the engine's
+  const std::vector<Value> values = decode_all(content);
+  for (auto epoch = epochs_.begin(); epoch != epochs_.end(); ++epoch) {
+    const auto end = epoch + std::min(kSoon + 1, epochs_.end() - epoch);
+    for (auto next = epoch + 1; next < end; ++next) {
+      std::uint64_t sector = 0;
+      while (sector < sectors_.size() &&
+             (was_at(sector, values[sector], *epoch) || was_at(sector, values[sector], *next))) {
+        ++sector;
+      }
+      if (sector == sectors_.size()) return true;
+    }
   }
   return false;
 }
@@ -216,9 +237,8 @@ void SectorHistory::may_revert(Moment safe, Moment now) {
 }
 
 std::string SectorHistory::settle(std::span<const std::byte> content, Moment now) {
-  std::vector<Value> values(sectors_.size());
+  const std::vector<Value> values = decode_all(content);
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
-    values[sector] = decode(sector, content.data() + sector * kSectorBytes);
     const Candidate* const found = find(sector, values[sector], now, now);
     if (found == nullptr) return describe(sector, values[sector], now);
     for (Candidate& candidate : sectors_[sector]) {

@@ -48,6 +48,8 @@ class SectorHistory {
   // Whether `content` is the state at the end of an epoch that closed at `oldest` or later, and is not older than the
   // last one found.
   bool is_epoch(std::span<const std::byte> content, Moment oldest);
+  // Whether each sector of `content` is as at the end of one epoch, or as at the end of another soon after it.
+  bool is_part_of_epoch(std::span<const std::byte> content) const;
 
   // The backing alone is as the device is now; no older state counts any more.
   void only_epoch(Moment now);
@@ -87,6 +89,10 @@ class SectorHistory {
   };
   using Candidates = std::vector<Candidate>;
 
+  std::vector<Value> decode_all(std::span<const std::byte> content) const;
+  bool was_at(std::uint64_t sector, Value value, Moment moment) const {
+    return find(sector, value, moment, moment) != nullptr;
+  }
   const Candidate* find(std::uint64_t sector, Value value, Moment since, Moment now) const;
   void overwrite(std::uint64_t sector, const Operation& by, Moment seen, Moment now);
   void prune(Candidates& candidates) const;

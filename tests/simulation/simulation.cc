@@ -178,6 +178,7 @@ void Simulation::die(End end) {
     if (end == End::power_cut) device->disk->power_cut(random_);
     const bool may_lose = end == End::power_cut && (!durable_when_acknowledged() || writes_directly(*device));
     device->cut |= end == End::power_cut;
+    device->part_flushed |= device->may_go_around;
     const SectorHistory::Moment now = moment();
     device->history->restart(may_lose ? device->last_flush : now, now);
     device->unsettled |= may_lose;
