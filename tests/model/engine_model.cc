@@ -254,8 +254,10 @@ void EngineModel::park() {
     ASSERT_TRUE(rig_.device().parked());
     mount_ = shape_.settings;
   }
+  const bool flushes_part = flushes_part_at_opening();
   const Status up = rig_.unpark();
   ASSERT_TRUE(up.ok()) << up.message();
+  if (flushes_part) boundaries_.insert(state_checksum(rig_.backing_image().durable));
   mount_ = shape_.settings;
   ASSERT_EQ(rig_.device().dirty_bytes(), dirty);
   read_all();
@@ -417,11 +419,9 @@ void EngineModel::note_failed_flushes(std::uint64_t failed_before) {
 void EngineModel::restart() {
   const bool parked = rig_.device().parked();
   if (below(3) == 0) {
-    // Where writes went around the log the backing is flushed at opening, with a part of the epoch being written.
-    const bool in_pass =
-        !is_direct_now() && has_unflushed() && rig_.cache().cache_dev().bypassed(rig_.device().place());
+    const bool flushes_part = flushes_part_at_opening();
     rig_.kill();
-    if (in_pass) boundaries_.insert(state_checksum(rig_.backing_image().durable));
+    if (flushes_part) boundaries_.insert(state_checksum(rig_.backing_image().durable));
   } else {
     rig_.reopen();
   }
@@ -433,6 +433,11 @@ void EngineModel::restart() {
   if (!is_direct_now()) settle();
   boundary();
   check_settings_in_force();
+}
+
+// Where writes could go around the log the backing is flushed then, and may have a part of an epoch.
+bool EngineModel::flushes_part_at_opening() {
+  return !is_direct_now() && has_unflushed() && rig_.cache().cache_dev().bypassed(rig_.device().place());
 }
 
 void EngineModel::power_cut() {

@@ -64,6 +64,7 @@ class EngineModel {
   void idle();
   void failing();
   void restart();
+  bool flushes_part_at_opening();
   void power_cut();
   void operate_until_cut();
   void change_until_cut(const Range& range, bool is_discard);

@@ -178,7 +178,6 @@ void Simulation::die(End end) {
     if (end == End::power_cut) device->disk->power_cut(random_);
     const bool may_lose = end == End::power_cut && (!durable_when_acknowledged() || writes_directly(*device));
     device->cut |= end == End::power_cut;
-    device->part_flushed |= device->may_go_around;
     const SectorHistory::Moment now = moment();
     device->history->restart(may_lose ? device->last_flush : now, now);
     device->unsettled |= may_lose;
@@ -279,6 +278,7 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
   auto backing = std::make_unique<SimBacking>(*device.disk, device.faults, events_, random_, device.name);
   device.backing = backing.get();
   device.untold_flushes = 0;
+  device.part_flushed |= device.may_go_around;
   if (dead_) backing->die();
   backing->on_failure = [this, raw = &device](SimBacking::Kind kind) {
     ++counts_.backing_faults;
