@@ -84,8 +84,17 @@ class DeviceManager {
   // Writes everything back. Errors: not_found, failed, dirty (no backing attached).
   virtual Status flush(const std::string& name) = 0;
 
-  // Stores all of `changes`, durably, and puts them in force; or none of them. Errors: not_found, invalid, failed.
-  virtual Status set(const std::string& name, const Settings& changes) = 0;
+  // Puts all of `changes` in force, or none of them.
+  //   stored:    they are stored first, durably, and take the place of whatever else was chosen, until the cache device
+  //              is closed; from then on what is configured counts more
+  //   temporary: until the cache device is closed; not the mode, which is always stored
+  // Errors: not_found, invalid, failed.
+  enum class Lasting { stored, temporary };
+  virtual Status set(const std::string& name, const Settings& changes, Lasting lasting = Lasting::stored) = 0;
+  // Takes back what set() or add() chose for the settings `keys`, stored or temporary: what is configured or the
+  // default is in force again. Another mode is begun to be switched to; when that is done, call it again, so that the
+  // default is not stored as if it had been chosen. Errors: as set().
+  virtual Status unset(const std::string& name, const SettingSet& keys) = 0;
   // Every setting with the value in force, in the order of their numbers. Errors: not_found.
   virtual Result<std::vector<SettingValue>> settings(const std::string& name) const = 0;
   // Makes a logical device as long as its backing has become; ok where that is as long as it was. Errors: not_found,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -30,12 +31,25 @@ struct FormatOptions {
   bool discard_dirty = false;
 };
 
+// What a configuration says of the logical devices of a cache device.
+struct ConfiguredSettings {
+  Settings all;
+  std::map<std::string, Settings> by_name;  // of one; these take the place of those of all
+
+  Settings of(const std::string& name) const;
+};
+
 struct CacheOptions {
+  // The label that the cache device has to have; empty: any.
+  std::string label;
   // Unset: durable on byte and cache_line media, flush on page media.
   std::optional<Ack> ack;
   // Milliseconds after which an open epoch closes by itself. Range 10 to 60,000.
   std::uint32_t epoch_max_ms = 1000;
-  // Take the place of what is stored for each logical device, as long as the cache device is open. Not the mode.
+  // Take the place of what is stored for each logical device, as long as the cache device is open. A mode that is
+  // configured is switched to, and so stored.
+  ConfiguredSettings configured;
+  // The same, over what is configured. Not the mode.
   Settings settings;
 };
 

@@ -106,14 +106,24 @@ Status parse_assignment(std::string_view text, Settings& settings);
 // settings.
 Status check_settings(const Settings& settings);
 
-// Where a value in force comes from.
-enum class SettingOrigin : std::uint8_t { standard, stored, mount };
+// Some of the settings, by their numbers.
+using SettingSet = std::bitset<kSettingCount>;
+
+// Where a value in force comes from. A later one takes the place of those before it.
+enum class SettingOrigin : std::uint8_t {
+  standard,   // nobody chose it
+  stored,     // with the logical device, in the cache device
+  config,     // a configuration file
+  mount,      // an option of the mount
+  temporary,  // set while it runs, and not stored
+};
 const char* to_string(SettingOrigin origin);
 
 struct SettingValue {
   Setting setting;
   std::uint64_t value;
   SettingOrigin origin;
+  std::optional<std::uint64_t> stored;  // in the cache device, in force or not
 };
 
 }  // namespace pcache

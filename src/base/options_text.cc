@@ -19,6 +19,12 @@ const char* to_string(Granularity granularity) {
 
 const char* to_string(Ack ack) { return ack == Ack::durable ? "durable" : "flush"; }
 
+Settings ConfiguredSettings::of(const std::string& name) const {
+  Settings settings = all;
+  if (const auto own = by_name.find(name); own != by_name.end()) settings.merge(own->second);
+  return settings;
+}
+
 Status check_cache_options(const CacheOptions& options) {
   const auto bad = [](const char* name, const char* range) {
     return Status(Errc::invalid, std::string("option ") + name + " must be " + range);

@@ -258,8 +258,12 @@ const char* to_string(SettingOrigin origin) {
       return "default";
     case SettingOrigin::stored:
       return "stored";
+    case SettingOrigin::config:
+      return "config";
     case SettingOrigin::mount:
       return "mount";
+    case SettingOrigin::temporary:
+      return "temporary";
   }
   return "unknown";
 }

@@ -172,8 +172,12 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
     }
   }
   const std::lock_guard shares(shares_mutex_);
-  Settings in_force = settings;
-  in_force.merge(options_.settings);
+  const Settings in_force = SettingLayers{
+      .stored = settings,
+      .configured = options_.configured.of(name),
+      .mount = options_.settings,
+      .temporary = {},
+      .stored_here = {}}.in_force();
   if (Status status = check_share_min(nullptr, in_force.get(Setting::share_min), record.streams); !status.ok()) {
     return status;
   }

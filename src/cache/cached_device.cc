@@ -35,7 +35,11 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       inode_(inode_of(cache.cache_dev().uuid(), device.record.device_id)),
       backing_path_(device.record.backing_path.data()),
       recorded_backing_{device.record.backing_id.data(), device.record.size_bytes},
-      settings_(settings_of(device.record), cache.options().settings),
+      settings_({.stored = settings_of(device.record),
+                 .configured = cache.options().configured.of(name_),
+                 .mount = cache.options().settings,
+                 .temporary = {},
+                 .stored_here = {}}),
       serves_(backing != nullptr),
       backing_(std::move(backing)),
       probation_(cache.pool(), cache.cache_dev().geometry().slots_per_segment),
@@ -137,36 +141,6 @@ void CachedDevice::make_room_for_epochs() {
     if (stream->epochs.capacity() < room) stream->epochs.set_capacity(room);
   }
   epoch_room_ = room;
-}
-
-// Persist order: the record on the medium, before anything goes by it. The mode comes last, and in its own time.
-Status CachedDevice::configure(const Settings& changes) {
-  Settings at_once = changes;
-  at_once.unset(Setting::mode);
-  if (!at_once.empty()) {
-    const std::lock_guard shares(cache_.shares_mutex());
-    const std::lock_guard lock(settings_mutex_);
-    const auto changed = settings_.changed(at_once);
-    if (!changed) return changed.status();
-    if (changes.has(Setting::share_min)) {
-      if (Status status = cache_.check_share_min(this, changes.get(Setting::share_min)); !status.ok()) return status;
-    }
-    if (Status status = cache_.cache_dev().set_settings(place_, *changed); !status.ok()) return status;
-    settings_.set_stored(*changed, at_once);
-  }
-  if (Status status = prepare_bypass(); !status.ok()) return status;
-  if (changes.has(Setting::mode)) {
-    const ModeChoice to{static_cast<Mode>(changes.get(Setting::mode)), mode_choice().detached};
-    if (Status status = begin_switch(to); !status.ok()) return status;
-  }
-  kick();
-  cache_.kick_reclaim();
-  return Status();
-}
-
-std::vector<SettingValue> CachedDevice::settings() const {
-  const std::lock_guard lock(settings_mutex_);
-  return settings_.list();
 }
 
 void CachedDevice::fail(const std::string& why) {

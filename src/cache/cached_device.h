@@ -227,6 +227,14 @@ class CachedDevice final : public LogicDev {
   // Stores `changes`, durably, then puts them in force; another mode is only begun to be switched to. Errors: invalid
   // (values that do not go together), failed (the medium; nothing changed).
   Status configure(const Settings& changes);
+  // Puts them in force until the device is closed. Errors: invalid (also the mode: that is always stored).
+  Status configure_for_now(const Settings& changes);
+  // As DeviceManager::unset().
+  Status unset(const SettingSet& keys);
+  // Begins to switch to the mode that is configured, if there is one, it is another, and nobody chose one since.
+  void follow_configured_mode();
+  // What was chosen for `before`, which this takes the place of, and is not stored.
+  void keep_choices_of(const CachedDevice& before);
   std::vector<SettingValue> settings() const;
   // Whether the backing gets one epoch after the other.
   bool keeps_order() const {
@@ -264,6 +272,8 @@ class CachedDevice final : public LogicDev {
   bool backing_failing() const { return failures_in_a_row_.load(std::memory_order_relaxed) >= kFailuresToGiveUp; }
 
  private:
+  Status change_settings(const SettingLayers& next);
+
   friend struct Fetch;
   friend struct ReadOp;
 

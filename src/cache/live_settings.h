@@ -1,4 +1,4 @@
-// The settings of a logical device that are in force, changed while it runs.
+// The settings of a logical device: who chose what, and what is in force, changed while it runs.
 #pragma once
 
 #include <array>
@@ -10,11 +10,30 @@
 
 namespace pcache {
 
-// get() may be called from any thread, also while set_stored() runs, which is called by one thread at a time.
+// Who chose what. Of the mode only the stored choice is ever in force: a log goes by it. Value type.
+struct SettingLayers {
+  Settings stored;
+  Settings configured;
+  Settings mount;
+  Settings temporary;
+  // Stored while it runs, and therefore in force whatever is configured: whoever changes something sees it change.
+  SettingSet stored_here;
+
+  void store(const Settings& changes);
+  void set_for_now(const Settings& changes);
+  // What was stored or set for now is chosen no more.
+  void unset(const SettingSet& keys);
+
+  SettingOrigin origin(Setting setting) const;
+  // Of every setting, in the order of their numbers.
+  std::vector<SettingValue> list() const;
+  Settings in_force() const;
+};
+
+// get() may be called from any thread, also while set() runs, which is called by one thread at a time.
 class LiveSettings {
  public:
-  // `stored`: those on the medium; `mount`: those that take their place.
-  LiveSettings(const Settings& stored, const Settings& mount);
+  explicit LiveSettings(const SettingLayers& layers) { set(layers); }
 
   std::uint64_t get(Setting setting) const {
     return values_[static_cast<std::size_t>(setting)].load(std::memory_order_relaxed);
@@ -24,20 +43,12 @@ class LiveSettings {
     return static_cast<Choice>(get(setting));
   }
 
-  const Settings& stored() const { return stored_; }
-  // What was stored with `changes` made. Errors: invalid (values that do not go together).
-  Result<Settings> changed(const Settings& changes) const;
-  // Puts in force what was stored now. What `changes` gives is no longer overruled by the mount.
-  void set_stored(const Settings& stored, const Settings& changes);
-
-  // Every setting, in the order of their numbers. Not while set_stored() runs.
-  std::vector<SettingValue> list() const;
+  // Not while set() runs.
+  const SettingLayers& layers() const { return layers_; }
+  void set(const SettingLayers& layers);
 
  private:
-  void publish();
-
-  Settings stored_;
-  Settings mount_;
+  SettingLayers layers_;
   std::array<std::atomic<std::uint64_t>, kSettingCount> values_;
 };
 

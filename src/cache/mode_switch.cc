@@ -141,13 +141,11 @@ Status CachedDevice::complete_switch(Mode from, const ModeChoice& to) {
 }
 
 Status CachedDevice::store_mode(const ModeChoice& to) {
-  Settings change;
-  change.set(Setting::mode, static_cast<std::uint64_t>(to.mode));
   const std::lock_guard lock(settings_mutex_);
-  const auto changed = settings_.changed(change);
-  if (!changed) return changed.status();
-  const Status status = cache_.cache_dev().set_settings(place_, *changed, to.detached);
-  if (status.ok()) settings_.set_stored(*changed, change);
+  SettingLayers next = settings_.layers();
+  next.stored.set(Setting::mode, static_cast<std::uint64_t>(to.mode));
+  const Status status = cache_.cache_dev().set_settings(place_, next.stored, to.detached);
+  if (status.ok()) settings_.set(next);
   return status;
 }
 

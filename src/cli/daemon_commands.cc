@@ -35,6 +35,7 @@ std::string option_name(const Argument& argument) {
 
 std::string word_name(const Argument& argument) {
   if (argument.kind == ArgKind::settings) return "KEY=VALUE";
+  if (argument.kind == ArgKind::keys) return "KEY";
   std::string name = argument.name;
   std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
   return name;
@@ -104,7 +105,7 @@ void DaemonCommands::add_form(CLI::App& app, const Command& command) {
       continue;
     }
     const std::string written = bare ? word_name(argument) : option_name(argument);
-    if (bare && argument.kind == ArgKind::settings) {
+    if (bare && (argument.kind == ArgKind::settings || argument.kind == ArgKind::keys)) {
       word.option = form.app->add_option(written, word.values, help_of(argument));
     } else {
       word.option = form.app->add_option(written, word.value, help_of(argument));

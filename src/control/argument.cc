@@ -30,6 +30,8 @@ const char* form_of(ArgKind kind) {
       return "true or false";
     case ArgKind::settings:
       return "an object of settings, each as text";
+    case ArgKind::keys:
+      return "a list of names of settings";
   }
   return "";
 }
@@ -46,6 +48,8 @@ bool has_form(ArgKind kind, const json& value) {
       return value.is_boolean();
     case ArgKind::settings:
       return value.is_object() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
+    case ArgKind::keys:
+      return value.is_array() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
   }
   return false;
 }
@@ -57,6 +61,15 @@ Status read_settings(const Argument& argument, const json& object, Settings& set
   }
   const Status checked = check_settings(settings);
   return checked.ok() ? checked : wrong(argument, checked.message());
+}
+
+Status read_keys(const Argument& argument, const json& names, SettingSet& keys) {
+  for (const json& name : names) {
+    const auto setting = find_setting(name.get<std::string>());
+    if (!setting) return wrong(argument, unknown_setting(name.get<std::string>()).message());
+    keys.set(static_cast<std::size_t>(*setting));
+  }
+  return Status();
 }
 
 }  // namespace
@@ -75,6 +88,8 @@ const char* to_string(ArgKind kind) {
       return "flag";
     case ArgKind::settings:
       return "settings";
+    case ArgKind::keys:
+      return "keys";
   }
   return "";
 }
@@ -113,7 +128,12 @@ Result<Args> check_args(const std::string& command, const std::vector<Argument>&
     if (!has_form(argument.kind, *value)) return wrong(argument, std::string("it is not ") + form_of(argument.kind));
     if (argument.kind == ArgKind::settings) {
       if (Status read = read_settings(argument, *value, args.settings_); !read.ok()) return read;
-      if (argument.need == Need::required && value->empty()) return wrong(argument, "no setting is given");
+    }
+    if (argument.kind == ArgKind::keys) {
+      if (Status read = read_keys(argument, *value, args.keys_); !read.ok()) return read;
+    }
+    if (argument.need == Need::required && value->empty() && (value->is_object() || value->is_array())) {
+      return wrong(argument, "no setting is given");
     }
     args.values_[argument.name] = *value;
   }
@@ -141,6 +161,16 @@ Result<json> argument_from_word(const Argument& argument, const std::string& wor
       if (word == "1" || word == "true") return json(true);
       if (word == "0" || word == "false") return json(false);
       return wrong(argument, "'" + word + "' is not " + form_of(argument.kind));
+    case ArgKind::keys: {
+      json names = json::array();
+      std::istringstream in(word);
+      for (std::string name; std::getline(in, name, ',');) {
+        if (!name.empty()) names.push_back(name);
+      }
+      SettingSet keys;
+      if (Status read = read_keys(argument, names, keys); !read.ok()) return read;
+      return names;
+    }
     case ArgKind::settings:
       break;
   }

@@ -19,6 +19,7 @@ enum class ArgKind : std::uint8_t {
   number,    // whole, not negative
   flag,      // true or false; as a word also "1", "0"
   settings,  // {"KEY": "VALUE", ...}; as a word "KEY=VALUE,..."
+  keys,      // names of settings, ["KEY", ...]; as a word "KEY,..."
 };
 
 enum class Need : std::uint8_t { required, optional };
@@ -44,11 +45,14 @@ class Args {
   bool flag(const char* name) const;
   // Of the argument of kind `settings`.
   const Settings& settings() const { return settings_; }
+  // Of the argument of kind `keys`.
+  const SettingSet& keys() const { return keys_; }
 
  private:
   friend Result<Args> check_args(const std::string&, const std::vector<Argument>&, const nlohmann::json&);
   nlohmann::json values_ = nlohmann::json::object();
   Settings settings_;
+  SettingSet keys_;
 };
 
 // Holds what `command` was given to what it takes. Errors: invalid, naming the argument: not an object; one that is

@@ -33,6 +33,7 @@ Result<nlohmann::json> remove(const CommandContext& context, const Args& args);
 Result<nlohmann::json> detach(const CommandContext& context, const Args& args);
 Result<nlohmann::json> attach(const CommandContext& context, const Args& args);
 Result<nlohmann::json> set(const CommandContext& context, const Args& args);
+Result<nlohmann::json> unset(const CommandContext& context, const Args& args);
 Result<nlohmann::json> shrink(const CommandContext& context, const Args& args);
 Result<nlohmann::json> jobs(const CommandContext& context, const Args& args);
 Result<nlohmann::json> cancel(const CommandContext& context, const Args& args);

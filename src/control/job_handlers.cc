@@ -121,13 +121,27 @@ Settings mode_now(const DeviceManager& manager, const std::string& name) {
 }  // namespace
 
 Result<json> set(const CommandContext& context, const Args& args) {
+  using Lasting = DeviceManager::Lasting;
+  const Lasting lasting = args.flag("temporary") ? Lasting::temporary : Lasting::stored;
   return begin(context, "set", args.text("name"),
-               [&manager = context.manager, name = args.text("name"), changes = args.settings()](JobRun& run) {
+               [&manager = context.manager, name = args.text("name"), changes = args.settings(), lasting](JobRun& run) {
                  const Settings before = mode_now(manager, name);
-                 Status stored = manager.set(name, changes);
+                 Status stored = manager.set(name, changes, lasting);
                  if (!stored.ok() || !changes.has(Setting::mode)) return stored;
                  return await_switch(manager, name, run,
                                      [&] { return before.empty() ? Status() : manager.set(name, before); });
+               });
+}
+
+Result<json> unset(const CommandContext& context, const Args& args) {
+  return begin(context, "unset", args.text("name"),
+               [&manager = context.manager, name = args.text("name"), keys = args.keys()](JobRun& run) {
+                 const Settings before = mode_now(manager, name);
+                 Status taken_back = manager.unset(name, keys);
+                 if (!taken_back.ok() || !keys.test(static_cast<std::size_t>(Setting::mode))) return taken_back;
+                 Status ended = await_switch(manager, name, run,
+                                             [&] { return before.empty() ? Status() : manager.set(name, before); });
+                 return ended.ok() ? manager.unset(name, keys) : ended;
                });
 }
 

@@ -70,8 +70,10 @@ Result<json> get(const CommandContext& context, const Args& args) {
   for (const SettingValue& value : *values) {
     const char* const name = setting_info(value.setting).name;
     if (!key.empty() && key != name) continue;
-    list.push_back(
-        {{"name", name}, {"value", format_setting(value.setting, value.value)}, {"origin", to_string(value.origin)}});
+    json shown = {
+        {"name", name}, {"value", format_setting(value.setting, value.value)}, {"origin", to_string(value.origin)}};
+    if (value.stored) shown["stored"] = format_setting(value.setting, *value.stored);
+    list.push_back(std::move(shown));
   }
   return json{{"name", args.text("name")}, {"settings", std::move(list)}};
 }

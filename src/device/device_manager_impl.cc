@@ -79,6 +79,14 @@ Status drain_failure(const CachedDevice& device) {
                                   " are only in the cache; see the log, then retry");
 }
 
+// Whether somebody but the logical devices themselves says what they keep.
+bool promises_share_min(const CacheOptions& options) {
+  const auto promises = [](const Settings& settings) { return settings.has(Setting::share_min); };
+  const auto& by_name = options.configured.by_name;
+  return promises(options.settings) || promises(options.configured.all) ||
+         std::any_of(by_name.begin(), by_name.end(), [&](const auto& one) { return promises(one.second); });
+}
+
 }  // namespace
 
 std::unique_ptr<DeviceManager> DeviceManager::create() { return std::make_unique<DeviceManagerImpl>(); }
@@ -127,6 +135,9 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   auto cache_dev = CacheDev::open(std::move(*space));
   if (!cache_dev) return cache_dev.status();
   const std::string label = (*cache_dev)->label();
+  if (!options.label.empty() && options.label != label) {
+    return Status(Errc::invalid, "cache device " + path + " has the label " + label + ", and not " + options.label);
+  }
   auto cache = Cache::open(std::move(*cache_dev), options);
   if (!cache) return cache.status();
   const std::vector<CacheDev::Device> devices = (*cache)->cache_dev().devices();
@@ -155,10 +166,13 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
-  if (options.settings.has(Setting::share_min)) {
+  if (promises_share_min(options)) {
     if (Status status = open->check_share_min(nullptr, 0); !status.ok()) return status;
   }
   open->start();
+  for (const Entry& entry : attached) {
+    if (is_exposed(*entry.device)) entry.device->follow_configured_mode();
+  }
   if (!attacher_.running()) attacher_.start();
   const std::unique_lock lock(mutex_);
   caches_.reserve(caches_.size() + 1);
@@ -335,6 +349,11 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   OpenCache::Hold hold(*cache);
   auto device = (*cache)->add(name, std::move(*backing), options.settings);
   if (!device) return device.status();
+  // What was asked for is in force now, whatever is configured.
+  Settings chosen = options.settings;
+  chosen.unset(Setting::mode);
+  if (!chosen.empty()) (void)(*device)->configure(chosen);
+  if (!options.settings.has(Setting::mode)) (*device)->follow_configured_mode();
   const std::unique_lock lock(mutex_);
   entries_.push_back({*cache, hold.on(*device)});
   return Status();
@@ -368,11 +387,21 @@ Status DeviceManagerImpl::flush(const std::string& name) {
   return entry->device->drain(0) == 0 ? Status() : drain_failure(*entry->device);
 }
 
-Status DeviceManagerImpl::set(const std::string& name, const Settings& changes) {
+Status DeviceManagerImpl::set(const std::string& name, const Settings& changes, Lasting lasting) {
   return no_throw("cannot change logical device " + name, [&] {
     const std::lock_guard change(change_mutex_);
     const auto entry = find_entry(name);
-    return entry ? entry->device->configure(changes) : entry.status();
+    if (!entry) return entry.status();
+    return lasting == Lasting::temporary ? entry->device->configure_for_now(changes)
+                                         : entry->device->configure(changes);
+  });
+}
+
+Status DeviceManagerImpl::unset(const std::string& name, const SettingSet& keys) {
+  return no_throw("cannot change logical device " + name, [&] {
+    const std::lock_guard change(change_mutex_);
+    const auto entry = find_entry(name);
+    return entry ? entry->device->unset(keys) : entry.status();
   });
 }
 
@@ -528,6 +557,8 @@ Result<std::shared_ptr<CachedDevice>> DeviceManagerImpl::reattach(const Entry& e
     device->fail(attached.status().message());
     return attached.status();
   }
+  attached->device->keep_choices_of(*device);
+  attached->device->follow_configured_mode();
   if (const auto to = device->pending_mode()) (void)attached->device->begin_switch(*to);
   {
     const std::unique_lock lock(mutex_);

@@ -34,7 +34,8 @@ class DeviceManagerImpl final : public DeviceManager {
   Status attach(const std::string& name) override;
   Result<Progress> await_switch(const std::string& name, std::uint64_t timeout_ms) override;
   Status flush(const std::string& name) override;
-  Status set(const std::string& name, const Settings& changes) override;
+  Status set(const std::string& name, const Settings& changes, Lasting lasting) override;
+  Status unset(const std::string& name, const SettingSet& keys) override;
   Result<std::vector<SettingValue>> settings(const std::string& name) const override;
   Result<LogicDevActivity> activity(const std::string& name, bool reset) override;
   Status resize(const std::string& name) override;

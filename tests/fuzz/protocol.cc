@@ -55,8 +55,12 @@ class EchoManager final : public DeviceManager {
     return Progress{true, 0};
   }
   Status flush(const std::string& name) override { return called(name); }
-  Status set(const std::string& name, const Settings& changes) override {
+  Status set(const std::string& name, const Settings& changes, Lasting) override {
     PCACHE_CHECK(!changes.empty() && check_settings(changes).ok(), "changes are checked");
+    return called(name);
+  }
+  Status unset(const std::string& name, const SettingSet& keys) override {
+    PCACHE_CHECK(keys.any(), "something is taken back");
     return called(name);
   }
   Result<std::vector<SettingValue>> settings(const std::string& name) const override {

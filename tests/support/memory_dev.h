@@ -83,7 +83,8 @@ class OneDevice final : public DeviceManager {
   Status close_cache_dev(const std::string&, bool) override { return Status(); }
   Status add(const std::string&, const std::string&, const AddOptions&) override { return Status(); }
   Status flush(const std::string&) override { return Status(); }
-  Status set(const std::string&, const Settings&) override { return Status(); }
+  Status set(const std::string&, const Settings&, Lasting) override { return Status(); }
+  Status unset(const std::string&, const SettingSet&) override { return Status(); }
   Result<std::vector<SettingValue>> settings(const std::string&) const override { return std::vector<SettingValue>(); }
   Status resize(const std::string&) override { return Status(); }
   Status grow_cache(const std::string&, std::uint64_t) override { return Status(); }

@@ -21,6 +21,7 @@ TEST(CommandTable, SaysWhoMayCallAndWhatTakesLong) {
       {"add", Caller::owner, Pace::slow},
       {"remove", Caller::owner, Pace::job},
       {"set", Caller::owner, Pace::job},
+      {"unset", Caller::owner, Pace::job},
       {"get", Caller::anyone, Pace::at_once},
       {"status", Caller::anyone, Pace::at_once},
       {"stats", Caller::anyone, Pace::at_once},

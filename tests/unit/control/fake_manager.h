@@ -64,18 +64,25 @@ class FakeManager final : public DeviceManager {
   Status attach(const std::string& name) override { return named("attach", name); }
   Result<Progress> await_switch(const std::string& name, std::uint64_t) override { return awaited("switch", name); }
   Status flush(const std::string& name) override { return named("flush", name); }
-  Status set(const std::string& name, const Settings& changes) override {
+  Status set(const std::string& name, const Settings& changes, Lasting lasting) override {
     std::string text = name;
     for (const SettingInfo& info : all_settings()) {
       if (!changes.has(info.setting)) continue;
       text += std::string(" ") + info.name + "=" + format_setting(info.setting, changes.get(info.setting));
     }
-    return named("set", text);
+    return named(lasting == Lasting::temporary ? "set for now" : "set", text);
+  }
+  Status unset(const std::string& name, const SettingSet& keys) override {
+    std::string text = name;
+    for (const SettingInfo& info : all_settings()) {
+      if (keys.test(static_cast<std::size_t>(info.setting))) text += std::string(" ") + info.name;
+    }
+    return named("unset", text);
   }
   Result<std::vector<SettingValue>> settings(const std::string& name) const override {
     const std::lock_guard lock(mutex_);
     if (!outcome_.ok()) return outcome_.with_prefix(name);
-    return std::vector<SettingValue>{{Setting::dirty_high, kPercent | 30, SettingOrigin::stored}};
+    return std::vector<SettingValue>{{Setting::dirty_high, kPercent | 30, SettingOrigin::stored, kPercent | 30}};
   }
   Result<LogicDevActivity> activity(const std::string& name, bool reset) override {
     const std::lock_guard lock(mutex_);

@@ -180,12 +180,30 @@ TEST_F(HandlersTest, SettingsGoThereAndBackAsText) {
   const auto reply = run("get", {{"name", "d"}});
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->at("name"), "d");
-  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}}};
+  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}, {"stored", "30%"}}};
   EXPECT_EQ(reply->at("settings"), expected);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "dirty_low"}})->at("settings").size(), 0U);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "nonsense"}}).status().code(), Errc::invalid);
   manager_.outcome(Status(Errc::not_found, "no"));
   EXPECT_EQ(run("get", {{"name", "d"}}).status().code(), Errc::not_found);
+}
+
+TEST_F(HandlersTest, SettingsAreSetForNowAndTakenBack) {
+  const json settings = {{"dirty_high", "30%"}};
+  EXPECT_EQ(end_of("set", {{"name", "d"}, {"settings", settings}, {"temporary", true}})["state"], "done");
+  EXPECT_EQ(manager_.calls().back(), "set for now d dirty_high=30%");
+  EXPECT_EQ(end_of("unset", {{"name", "d"}, {"keys", {"full_max_wait", "dirty_high"}}})["state"], "done");
+  EXPECT_EQ(manager_.calls().back(), "unset d dirty_high full_max_wait");
+  for (const json& keys : {json::array(), json::array({"nonsense"}), json::array({7}), json("dirty_high")}) {
+    EXPECT_EQ(run("unset", {{"name", "d"}, {"keys", keys}}).status().code(), Errc::invalid) << keys;
+  }
+}
+
+// The mode is taken back by a switch; only then is it stored no more.
+TEST_F(HandlersTest, TheModeIsTakenBackInItsOwnTime) {
+  EXPECT_EQ(end_of("unset", {{"name", "d"}, {"keys", {"mode"}}})["state"], "done");
+  const std::vector<std::string> expected = {"unset d mode", "switch d", "switch d", "unset d mode"};
+  EXPECT_EQ(manager_.calls(), expected);
 }
 
 TEST_F(HandlersTest, StatsHaveCountersAndLatencies) {

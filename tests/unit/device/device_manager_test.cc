@@ -120,6 +120,108 @@ TEST_F(DeviceManagerTest, SettingsAreStoredAndTheMountsOnesComeFirstUntilOneIsSe
   EXPECT_EQ(in_force(Setting::dirty_high), "30% stored");
 }
 
+TEST_F(DeviceManagerTest, WhatIsConfiguredCountsMoreThanWhatIsStoredUntilSomethingIsSet) {
+  const auto in_force = [this](Setting setting) {
+    const auto values = manager_->settings("db");
+    if (!values) return std::string(values.status().message());
+    const SettingValue& value = (*values)[static_cast<std::size_t>(setting)];
+    return format_setting(setting, value.value) + " " + to_string(value.origin);
+  };
+  const auto keys = [](std::initializer_list<Setting> settings) {
+    SettingSet set;
+    for (const Setting setting : settings) set.set(static_cast<std::size_t>(setting));
+    return set;
+  };
+  const auto settings = [](Setting setting, std::uint64_t value) {
+    Settings one;
+    one.set(setting, value);
+    return one;
+  };
+  CacheOptions options;
+  options.configured.all.set(Setting::dirty_high, kPercent | 60);
+  options.configured.all.set(Setting::dirty_low, kPercent | 20);
+  options.configured.by_name["db"].set(Setting::dirty_low, kPercent | 25);
+  options.configured.by_name["db"].set(Setting::mode, static_cast<std::uint64_t>(Mode::writethrough));
+  options.configured.by_name["other"].set(Setting::dirty_high, kPercent | 1);
+  const auto start_configured = [&] {
+    stop();
+    manager_ = DeviceManager::create();
+    ASSERT_TRUE(manager_->open_cache_dev(cache_, options).ok());
+    for (int i = 0; i < 100; ++i) {
+      if (manager_->await_switch("db", 100)->done) break;
+    }
+  };
+  start_configured();
+  AddOptions added;
+  added.settings.set(Setting::dirty_high, kPercent | 40);
+  ASSERT_TRUE(manager_->add("db", backing_, added).ok());
+  for (int i = 0; i < 100 && !manager_->await_switch("db", 100)->done; ++i) {
+  }
+  EXPECT_EQ(in_force(Setting::dirty_high), "40% stored") << "who adds something gets what was asked for";
+  EXPECT_EQ(in_force(Setting::dirty_low), "25% config");
+  EXPECT_EQ(in_force(Setting::mode), "writethrough config");
+
+  start_configured();
+  EXPECT_EQ(in_force(Setting::dirty_high), "60% config");
+  ASSERT_TRUE(manager_->set("db", settings(Setting::dirty_high, kPercent | 80)).ok());
+  EXPECT_EQ(in_force(Setting::dirty_high), "80% stored");
+  ASSERT_TRUE(manager_->set("db", settings(Setting::dirty_low, kPercent | 30), DeviceManager::Lasting::temporary).ok());
+  EXPECT_EQ(in_force(Setting::dirty_low), "30% temporary");
+  EXPECT_EQ(manager_->set("db", settings(Setting::dirty_low, kPercent | 90), DeviceManager::Lasting::temporary).code(),
+            Errc::invalid)
+      << "above what is stored for the high mark";
+  EXPECT_EQ(manager_->set("db", settings(Setting::mode, 0), DeviceManager::Lasting::temporary).code(), Errc::invalid);
+
+  start_configured();
+  EXPECT_EQ(in_force(Setting::dirty_high), "60% config");
+  EXPECT_EQ(in_force(Setting::dirty_low), "25% config") << "what was set for a while is not stored";
+  ASSERT_TRUE(manager_->set("db", settings(Setting::mode, static_cast<std::uint64_t>(Mode::writearound))).ok());
+  ASSERT_TRUE(manager_->await_switch("db", 10'000)->done);
+  EXPECT_EQ(in_force(Setting::mode), "writearound stored");
+  ASSERT_TRUE(manager_->unset("db", keys({Setting::mode, Setting::dirty_high})).ok());
+  ASSERT_TRUE(manager_->await_switch("db", 10'000)->done);
+  EXPECT_EQ(in_force(Setting::mode), "writethrough config");
+  EXPECT_EQ(in_force(Setting::dirty_high), "60% config");
+
+  stop();
+  manager_ = DeviceManager::create();
+  ASSERT_TRUE(manager_->open_cache_dev(cache_, {}).ok());
+  EXPECT_EQ(in_force(Setting::dirty_high), "50% default") << "it was taken back";
+  EXPECT_EQ(in_force(Setting::mode), "writethrough stored");
+  ASSERT_TRUE(manager_->unset("db", keys({Setting::mode})).ok());
+  ASSERT_TRUE(manager_->await_switch("db", 10'000)->done);
+  ASSERT_TRUE(manager_->unset("db", keys({Setting::mode})).ok());
+  EXPECT_EQ(in_force(Setting::mode), "writeback default");
+}
+
+TEST_F(DeviceManagerTest, ACacheDeviceOfAnotherLabelIsNotOpened) {
+  stop();
+  manager_ = DeviceManager::create();
+  CacheOptions options;
+  options.label = "fast";
+  const Status refused = manager_->open_cache_dev(cache_, options);
+  EXPECT_EQ(refused.code(), Errc::invalid);
+  EXPECT_NE(refused.message().find("fast"), std::string::npos) << refused.message();
+  EXPECT_TRUE(manager_->status().cache_devs.empty());
+}
+
+// What is chosen for a while outlives the backing's going away and coming back.
+TEST_F(DeviceManagerTest, WhatIsChosenForAWhileStaysOverAttaching) {
+  add("db", backing_);
+  Settings changes;
+  changes.set(Setting::dirty_max_age, 4321);
+  ASSERT_TRUE(manager_->set("db", changes, DeviceManager::Lasting::temporary).ok());
+  std::filesystem::resize_file(backing_, kSize / 2);
+  (void)manager_->attach("db");
+  std::filesystem::resize_file(backing_, kSize);
+  for (int i = 0; i < 100 && !manager_->attach("db").ok(); ++i) usleep(50'000);
+  const auto values = manager_->settings("db");
+  ASSERT_TRUE(values.ok());
+  const SettingValue& age = (*values)[static_cast<std::size_t>(Setting::dirty_max_age)];
+  EXPECT_EQ(age.value, 4321U);
+  EXPECT_EQ(age.origin, SettingOrigin::temporary);
+}
+
 TEST_F(DeviceManagerTest, WhatAMountSaysOfShareMinIsMeantForEachAndSummedUp) {
   add("db", backing_);
   const std::string second = dir_ / "second";
