@@ -12,9 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <functional>
+#include <set>
+#include <utility>
 
 #include "base/unique_fd.h"
 #include "control/control_server.h"
@@ -45,9 +48,17 @@ Result<std::string> check_mount_point(const std::string& path) {
   return canonical;
 }
 
-// What the background process tells the one that started it: one byte of Errc, then the message.
-void send_report(int fd, const Status& status) {
-  const std::string report = static_cast<char>(status.code()) + status.message();
+// What came of the start: why there is no mount, or what is missing in it.
+struct Started {
+  Status status;
+  std::vector<std::string> problems;
+};
+
+// What the background process tells the one that started it: one byte of Errc, the message, and each problem behind a
+// zero byte.
+void send_report(int fd, const Started& started) {
+  std::string report = static_cast<char>(started.status.code()) + started.status.message();
+  for (const std::string& problem : started.problems) report += '\0' + problem;
   for (std::size_t sent = 0; sent < report.size();) {
     const ssize_t n = write(fd, report.data() + sent, report.size() - sent);
     if (n < 0 && errno == EINTR) continue;
@@ -56,7 +67,7 @@ void send_report(int fd, const Status& status) {
   }
 }
 
-Status receive_report(int fd) {
+Started receive_report(int fd) {
   std::string report;
   char piece[512];
   for (;;) {
@@ -65,9 +76,79 @@ Status receive_report(int fd) {
     if (n <= 0) break;
     report.append(piece, static_cast<std::size_t>(n));
   }
-  if (report.empty()) return Status(Errc::failed, "the daemon ended while it started; see the system log");
+  if (report.empty()) return {Status(Errc::failed, "the daemon ended while it started; see the system log"), {}};
   const auto code = static_cast<Errc>(report.front());
-  return code == Errc::ok ? Status() : Status(code, report.substr(1));
+  std::vector<std::string> texts(1);
+  for (const char c : report.substr(1)) {
+    if (c == '\0') {
+      texts.emplace_back();
+    } else {
+      texts.back() += c;
+    }
+  }
+  Started started{code == Errc::ok ? Status() : Status(code, texts.front()), {}};
+  started.problems.assign(texts.begin() + 1, texts.end());
+  return started;
+}
+
+// What is registered while it runs may hold logical devices that are configured.
+CacheOptions options_for_registered(const MountConfig& config) {
+  CacheOptions options = config.options;
+  for (const ConfiguredCacheDev& cache_dev : config.config.cache_devs) {
+    const ConfiguredSettings configured = options_of(config.config, cache_dev, config.options).configured;
+    for (const auto& [name, own] : configured.by_name) options.configured.by_name[name] = configured.of(name);
+  }
+  return options;
+}
+
+// Two names of one file or device, as far as can be seen.
+bool same_backing(const std::string& a, const std::string& b) {
+  std::error_code error;
+  return a == b || std::filesystem::equivalent(a, b, error);
+}
+
+// Opens and adds what is configured. What cannot be is a problem of its own.
+std::vector<std::string> bring_up(const MountConfig& config, DeviceManager& manager) {
+  std::vector<std::string> problems;
+  const auto problem = [&problems](const std::string& what, const ConfigPlace& place, const Status& why) {
+    problems.push_back(what + " is not brought up (" + to_string(place) + "): " + why.message());
+    spdlog::error("{}", problems.back());
+  };
+  std::set<std::string> missing;
+  for (const ConfiguredCacheDev& cache_dev : config.config.cache_devs) {
+    const Status opened = manager.open_cache_dev(cache_dev.path, options_of(config.config, cache_dev, config.options));
+    if (opened.ok()) continue;
+    problem("cache device " + cache_dev.label, cache_dev.place, opened);
+    manager.expect_cache_dev(cache_dev.label, cache_dev.path, opened);
+    missing.insert(cache_dev.label);
+  }
+  const StatusReport report = manager.status();
+  for (const ConfiguredLogicDev& device : config.config.logic_devs) {
+    const std::string what = "logical device " + device.name;
+    if (missing.contains(device.cache_dev)) {
+      problem(what, device.place, Status(Errc::not_found, "cache device " + device.cache_dev + " is missing"));
+      continue;
+    }
+    const auto held = std::find_if(report.logic_devs.begin(), report.logic_devs.end(),
+                                   [&](const LogicDevStats& stats) { return stats.name == device.name; });
+    if (held == report.logic_devs.end()) {
+      AddOptions options;
+      options.cache_label = device.cache_dev;
+      options.size_bytes = device.size_bytes;
+      if (Status added = manager.add(device.name, device.backing, options); !added.ok()) {
+        problem(what, device.place, added);
+      }
+    } else if (held->cache_dev != device.cache_dev) {
+      problem(what, device.place, Status(Errc::busy, "cache device " + held->cache_dev + " has one of that name"));
+    } else if (held->state != "running") {
+      problem(what, device.place, Status(Errc::failed, "it is " + held->state + ": " + held->detail));
+    } else if (!same_backing(held->backing, device.backing)) {
+      problem(what, device.place,
+              Status(Errc::busy, "its backing device is " + held->backing + " and not " + device.backing +
+                                     "; it goes on with that one"));
+    }
+  }
+  return problems;
 }
 
 void log_devices(const StatusReport& report) {
@@ -87,7 +168,7 @@ void log_devices(const StatusReport& report) {
 
 // Serves until the end. `ready` is called once: when the mount is ready, or why it cannot be.
 Status serve(const MountConfig& config, const std::string& mount_point,
-             const std::function<void(const Status&)>& ready) {
+             const std::function<void(const Started&)>& ready) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
@@ -96,7 +177,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC));
   const UniqueFd umount_fd(eventfd(0, EFD_CLOEXEC));
   const auto fail = [&ready](const Status& status) {
-    ready(status);
+    ready({status, {}});
     return status;
   };
   if (!signal_fd || !umount_fd) return fail(Status::from_errno(errno, "cannot mount at " + mount_point));
@@ -105,8 +186,9 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   for (const std::string& cache : config.caches) {
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
   }
+  const std::vector<std::string> problems = bring_up(config, *manager);
   auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
-                                      {config.http, config.options});
+                                      {config.http, options_for_registered(config)});
   if (!control) return fail(control.status());
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());
@@ -115,7 +197,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   log_devices(manager->status());
   spdlog::info("serving {}", mount_point);
-  ready(Status());
+  ready({Status(), problems});
 
   pollfd events[] = {{signal_fd.get(), POLLIN, 0}, {umount_fd.get(), POLLIN, 0}, {(*mount)->ended_fd(), POLLIN, 0}};
   while (poll(events, 3, -1) < 0 && errno == EINTR) {
@@ -132,12 +214,12 @@ Status serve(const MountConfig& config, const std::string& mount_point,
 
 }  // namespace
 
-Status run_mount(const MountConfig& config) {
+Status run_mount(const MountConfig& config, std::vector<std::string>& problems) {
   const auto mount_point = check_mount_point(config.mount_point);
   if (!mount_point) return mount_point.status();
   if (config.foreground) {
     spdlog::set_default_logger(spdlog::stderr_color_mt("pcachefs"));
-    return serve(config, *mount_point, [](const Status&) {});
+    return serve(config, *mount_point, [](const Started&) {});  // it logs its problems to where they are seen
   }
 
   int ends[2];
@@ -148,16 +230,17 @@ Status run_mount(const MountConfig& config) {
   if (pid < 0) return Status::from_errno(errno, "cannot start the daemon");
   if (pid != 0) {
     to_starter.reset();
-    const Status status = receive_report(from_daemon.get());
-    if (!status.ok()) waitpid(pid, nullptr, 0);
-    return status;
+    Started started = receive_report(from_daemon.get());
+    if (!started.status.ok()) waitpid(pid, nullptr, 0);
+    problems = std::move(started.problems);
+    return started.status;
   }
 
   from_daemon.reset();
   setsid();
   if (chdir("/") != 0) _exit(1);
   spdlog::set_default_logger(spdlog::syslog_logger_mt("pcachefs", "pcachefs", LOG_PID, LOG_DAEMON));
-  const Status status = serve(config, *mount_point, [&](const Status& outcome) {
+  const Status status = serve(config, *mount_point, [&](const Started& outcome) {
     const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
     send_report(to_starter.get(), outcome);

@@ -23,6 +23,9 @@ Status format_cache_dev(const std::string& path, const FormatOptions& options);
 // The error (invalid) says which rule it broke.
 Status check_logic_dev_name(const std::string& name);
 
+// Whether `label` may name a cache device: at most 63 letters, digits, '_', '.' and '-'. An empty one stands for none.
+Status check_cache_dev_label(const std::string& label);
+
 // Thread-safe. Logical devices handed out stay valid while somebody holds them; after remove() their operations
 // give EIO. Destruction stops background work and leaves all cache devices cleanly closed; dirty data stays in the
 // cache.
@@ -44,6 +47,10 @@ class DeviceManager {
   // device on it is exposed, or it is becoming smaller (busy); while one that is not exposed is dirty, unless
   // `keep_dirty` (dirty). Errors: not_found.
   virtual Status close_cache_dev(const std::string& cache, bool keep_dirty) = 0;
+
+  // status() lists a cache device of this label and path as missing, for the reason `why`, until one of that label is
+  // opened.
+  virtual void expect_cache_dev(const std::string& label, const std::string& path, const Status& why) = 0;
 
   // Makes the backing device at `backing_path` a logical device called `name`, and remembers it in the cache device.
   // Errors: invalid, not_found (backing, cache), busy (name taken, backing attached already or in use), permission,

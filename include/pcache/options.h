@@ -39,13 +39,15 @@ struct ConfiguredSettings {
   Settings of(const std::string& name) const;
 };
 
+inline constexpr std::uint32_t kEpochMaxMs = 1000;
+
 struct CacheOptions {
   // The label that the cache device has to have; empty: any.
   std::string label;
   // Unset: durable on byte and cache_line media, flush on page media.
   std::optional<Ack> ack;
-  // Milliseconds after which an open epoch closes by itself. Range 10 to 60,000.
-  std::uint32_t epoch_max_ms = 1000;
+  // Milliseconds after which an open epoch closes by itself; unset: kEpochMaxMs. Range 10 to 60,000.
+  std::optional<std::uint32_t> epoch_max_ms;
   // Take the place of what is stored for each logical device, as long as the cache device is open. A mode that is
   // configured is switched to, and so stored.
   ConfiguredSettings configured;

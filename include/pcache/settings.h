@@ -123,7 +123,9 @@ struct SettingValue {
   Setting setting;
   std::uint64_t value;
   SettingOrigin origin;
-  std::optional<std::uint64_t> stored;  // in the cache device, in force or not
+  // What these say, in force or not.
+  std::optional<std::uint64_t> stored;
+  std::optional<std::uint64_t> configured;
 };
 
 }  // namespace pcache

@@ -75,6 +75,7 @@ struct CacheDevStats {
   std::uint64_t segments_used = 0;
   std::string granularity;         // "byte", "cache_line", "page"
   std::string ack;                 // "durable", "flush"
+  std::uint64_t epoch_max_ms = 0;  // after which an open epoch closes by itself
   std::uint64_t stored_bytes = 0;  // written to the medium since opening
   std::uint64_t index_bytes = 0;   // memory of the index
   std::uint64_t damaged_records = 0;
@@ -84,8 +85,10 @@ struct CacheDevStats {
   std::uint64_t segments_clean = 0;     // in use, and free as soon as somebody needs them
   std::uint64_t segments_dirty = 0;     // in use, and to be written back or filled up first
   std::uint64_t segments_reserved = 0;  // kept from writes, for records that must not fail
-  std::string state;                    // "running"; "failed" (it is gone, and its logical devices are failed)
-  std::string detail;                   // why
+  // "running"; "failed" (it is gone, and its logical devices are failed); "missing" (it is configured, and could not be
+  // opened: only label and path are known)
+  std::string state;
+  std::string detail;  // why
 };
 
 // How long one kind of operation, or one phase of operations, took. Durations in nanoseconds.

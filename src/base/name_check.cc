@@ -1,4 +1,6 @@
-// Which names logical devices may have.
+// Which names logical devices and cache devices may have.
+
+#include <cctype>
 
 #include "pcache/device_manager.h"
 
@@ -14,6 +16,18 @@ Status check_logic_dev_name(const std::string& name) {
   for (const char c : name) {
     if (c == '/') return bad("it contains a slash");
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return bad("it contains a control character");
+  }
+  return Status();
+}
+
+Status check_cache_dev_label(const std::string& label) {
+  if (label.size() > 63)
+    return Status(Errc::invalid, "the label has " + std::to_string(label.size()) + " characters, 63 are allowed");
+  for (const char c : label) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '.' && c != '-') {
+      return Status(Errc::invalid, "label '" + label + "' contains '" + std::string(1, c) +
+                                       "'; letters, digits, '_', '.' and '-' are allowed");
+    }
   }
   return Status();
 }

@@ -29,7 +29,8 @@ Status check_cache_options(const CacheOptions& options) {
   const auto bad = [](const char* name, const char* range) {
     return Status(Errc::invalid, std::string("option ") + name + " must be " + range);
   };
-  if (options.epoch_max_ms < 10 || options.epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
+  const std::uint32_t epoch_max_ms = options.epoch_max_ms.value_or(kEpochMaxMs);
+  if (epoch_max_ms < 10 || epoch_max_ms > 60'000) return bad("epoch_max_ms", "10 to 60000");
   if (options.settings.has(Setting::mode)) return bad("mode", "set for one logical device");
   return check_settings(options.settings);
 }

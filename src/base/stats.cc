@@ -111,6 +111,10 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
 
 constexpr NumberField<CacheDevStats> kCacheDevNumbers[] = {
     {"cache_dev_id", &CacheDevStats::cache_dev_id, kGauge, {"id", "Number of the cache device in this mount."}},
+    {"epoch_max_ms",
+     &CacheDevStats::epoch_max_ms,
+     kGauge,
+     {"epoch_max_seconds", "After how long an open epoch closes by itself."}},
     {"size_bytes", &CacheDevStats::size_bytes, kGauge, {"size_bytes", "Size of the cache device."}},
     {"segment_size_bytes", &CacheDevStats::segment_size_bytes, kGauge, {"segment_size_bytes", "Size of a segment."}},
     {"segments", &CacheDevStats::segments, kGauge, {"segments_capacity", "Segments that there are."}},

@@ -90,8 +90,8 @@ std::chrono::milliseconds CachedDevice::background_step() {
   const DirtyAge age = look_at_epochs(now);
   const std::uint64_t rate = pace_.rate(limits, {now, dirty, age.oldest_ms, hurry});
 
-  const std::uint64_t close_ms =
-      std::min<std::uint64_t>(cache_.options().epoch_max_ms, WritebackPace::begin_ms(limits.max_age_ms));
+  const std::uint64_t close_ms = std::min<std::uint64_t>(cache_.options().epoch_max_ms.value_or(kEpochMaxMs),
+                                                         WritebackPace::begin_ms(limits.max_age_ms));
   const bool due = age.open_ms != 0 && (now - age.open_ms >= close_ms || epoch_is_full());
   if (due || (rate != 0 && !age.closed && age.open_ms != 0)) {
     if (Status status = cache_.commit({this}); !status.ok()) {

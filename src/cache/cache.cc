@@ -498,6 +498,7 @@ CacheDevStats Cache::stats() const {
   s.segments_reserved = reserve();
   s.granularity = to_string(cache_dev_->space().granularity());
   s.ack = to_string(ack_);
+  s.epoch_max_ms = options_.epoch_max_ms.value_or(kEpochMaxMs);
   {
     const std::lock_guard lock(lost_mutex_);
     s.state = lost_.ok() ? "running" : "failed";

@@ -41,8 +41,9 @@ std::vector<SettingValue> SettingLayers::list() const {
   values.reserve(kSettingCount);
   for (const SettingInfo& info : all_settings()) {
     const Setting setting = info.setting;
-    SettingValue value{setting, info.standard, origin(setting), {}};
+    SettingValue value{setting, info.standard, origin(setting), {}, {}};
     if (stored.has(setting)) value.stored = stored.get(setting);
+    if (configured.has(setting)) value.configured = configured.get(setting);
     switch (value.origin) {
       case SettingOrigin::standard:
         break;

@@ -10,6 +10,7 @@
 #include "cli/json_fields.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "control/command_table.h"
 #include "pcache/control_client.h"
 
 namespace pcache {
@@ -38,6 +39,21 @@ Result<json> ask(const std::string& mount, const std::string& command, const jso
   json result = json::parse(*reply, nullptr, false);
   if (!result.is_object()) return Status(Errc::failed, "the daemon's reply to '" + command + "' makes no sense");
   return result;
+}
+
+Result<json> ask_and_wait(const std::string& mount, const std::string& command, const json& args) {
+  auto reply = ask(mount, command, args);
+  if (!reply) return reply;
+  const Command* const known = find_command(command);
+  if (known == nullptr || known->pace != Pace::job) return reply;
+  const auto job = reply->find("job");
+  if (job == reply->end() || !job->is_number_unsigned()) {
+    return Status(Errc::failed, "the daemon's reply to '" + command + "' makes no sense");
+  }
+  const auto ended = wait_for_job(mount, job->get<std::uint64_t>());
+  if (!ended) return ended.status();
+  reply->update(*ended);
+  return reply;
 }
 
 Result<json> wait_for_job(const std::string& mount, std::uint64_t job) {

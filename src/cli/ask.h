@@ -12,6 +12,9 @@ namespace pcache {
 // those of ControlClient.
 Result<nlohmann::json> ask(const std::string& mount, const std::string& command, const nlohmann::json& args);
 
+// The same, and where that begins a job, its end: the reply has both. Errors also: the job's.
+Result<nlohmann::json> ask_and_wait(const std::string& mount, const std::string& command, const nlohmann::json& args);
+
 // Waits for a job, and says on standard error how far it is. Ending this does not end the job. Returns what the job
 // looks like at its end. Errors: the job's.
 Result<nlohmann::json> wait_for_job(const std::string& mount, std::uint64_t job);

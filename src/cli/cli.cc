@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
+#include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
 #include "cli/inspect_commands.h"
 #include "cli/mount_options.h"
@@ -36,6 +37,24 @@ Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool
 int done(const Status& status, bool as_json) {
   if (!status.ok() || !as_json) return report(status);
   return print_json({{"schema", schema_json()}});
+}
+
+// What could not be brought up is said, and where there is nothing, what to do next.
+int run_mount_command(const CliActions& actions, const MountArgs& args, bool as_json) {
+  std::vector<std::string> problems;
+  if (Status status = actions.mount(args, problems); !status.ok()) return report(status);
+  std::string next;
+  if (args.caches.empty() && args.config.empty()) {
+    next = "nothing is configured in " + config_dir() +
+           "; next: pcachefs register CACHE (pcachefs format CACHE makes one)";
+  }
+  if (as_json) {
+    nlohmann::json reply = {{"schema", schema_json()}, {"problems", problems}};
+    if (!next.empty()) reply["next"] = next;
+    return print_json(reply);
+  }
+  for (const std::string& problem : problems) warn(problem);
+  return next.empty() || args.foreground ? 0 : print(next + "\n");
 }
 
 // The first word that should be a command, or an option before it, and is neither; null if there is none.
@@ -86,9 +105,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
 
   MountArgs mount_args;
   std::string mount_options;
-  CLI::App* mount_command = app.add_subcommand("mount",
-                                               "Serve cache devices as files; returns when the mount is ready\n\n"
-                                               "Example: pcachefs mount /mnt/pcache --cache /dev/shm/cache");
+  CLI::App* mount_command =
+      app.add_subcommand("mount",
+                         "Serve cache devices as files, those that are configured or those that are "
+                         "named; returns when the mount is ready\n\n"
+                         "Example: pcachefs mount /mnt/pcache");
   mount_command->add_option("MNT", mount_args.mount_point, "An empty directory")->required();
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
   mount_command
@@ -102,6 +123,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
           "--http", http,
           "Serve status, metrics and a live page over HTTP too, for looking only; PORT is on this machine alone")
       ->type_name("ADDR:PORT");
+  std::string config_path;
+  mount_command
+      ->add_option(
+          "--config", config_path,
+          "A configuration file, or a directory with pcachefs.toml and conf.d/*.toml; default, where no --cache "
+          "is given: /etc/pcachefs")
+      ->type_name("PATH");
   mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
 
   std::string umount_point;
@@ -134,6 +162,27 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   salvage->add_option("--backing", salvage_options.backing, "Where the backing device is; default: where it was")
       ->type_name("PATH");
 
+  CLI::App* config = app.add_subcommand("config", "Look at the configuration\n\nExample: pcachefs config check");
+  config->require_subcommand(1);
+  CLI::App* config_check = config->add_subcommand(
+      "check", "Say what is wrong with it, with file, line and column\n\nExample: pcachefs config check");
+  CLI::App* config_show =
+      config->add_subcommand("show", "Print it as one file\n\nExample: pcachefs config show --json");
+  for (CLI::App* command : {config_check, config_show}) {
+    command->add_option("PATH", config_path, "A configuration file or directory; default: /etc/pcachefs");
+  }
+
+  std::string file;
+  CLI::App* save = app.add_subcommand("save",
+                                      "Write what a mount is made of as a configuration, which mount and restore read"
+                                      "\n\nExample: pcachefs save /etc/pcachefs/pcachefs.toml");
+  save->add_option("FILE", file, "Default: standard output");
+  CLI::App* restore =
+      app.add_subcommand("restore",
+                         "Make a mount what a configuration says: add what is missing, set what differs, "
+                         "take back what was set besides\n\nExample: pcachefs restore saved.toml");
+  restore->add_option("FILE", file, "A configuration file or directory")->required();
+
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
   report_as_json(std::find(argv, argv + argc, std::string_view("--json")) != argv + argc);
@@ -163,8 +212,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (Status parsed = parse_mount_options(mount_options, mount_args); !parsed.ok()) return report(parsed);
     if (!http.empty()) mount_args.http = http;
     for (std::string& cache : mount_args.caches) cache = absolute(cache);
-    return done(actions.mount(mount_args), as_json);
+    if (Status status = configure_mount(config_path, mount_args); !status.ok()) return report(status);
+    return run_mount_command(actions, mount_args, as_json);
   }
+  if (config_check->parsed()) return run_config_check(config_path, as_json);
+  if (config_show->parsed()) return run_config_show(config_path, as_json);
+  if (save->parsed()) return run_save(mount, file, as_json);
+  if (restore->parsed()) return run_restore(mount, file, as_json);
   if (umount->parsed()) return done(umount_and_wait(umount_point), as_json);
   if (daemon_commands.parsed()) return daemon_commands.run(mount, as_json);
   if (check->parsed()) return run_check(actions, cache_path, as_json);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "pcache/config.h"
 #include "pcache/inspect.h"
 #include "pcache/options.h"
 #include "pcache/result.h"
@@ -16,6 +17,7 @@ namespace pcache {
 struct MountArgs {
   std::string mount_point;
   std::vector<std::string> caches;
+  Config config;  // what is brought up besides
   CacheOptions options;
   bool foreground = false;
   bool allow_other = false;
@@ -25,7 +27,8 @@ struct MountArgs {
 // What the command line does itself instead of asking a daemon; main() supplies it.
 struct CliActions {
   std::function<Status(const std::string& path, const FormatOptions& options)> format;
-  std::function<Status(const MountArgs& args)> mount;
+  // What could not be brought up of what is configured goes to `problems`, a line each.
+  std::function<Status(const MountArgs& args, std::vector<std::string>& problems)> mount;
   std::function<Result<CheckReport>(const std::string& path, const std::function<void(const Damage&)>& report)> check;
   std::function<Status(const std::string& path, const DumpVisitor& visitor)> dump;
   std::function<Result<SalvageReport>(const std::string& path, const std::string& name, const SalvageOptions& options,

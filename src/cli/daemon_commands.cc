@@ -157,15 +157,10 @@ int DaemonCommands::run(const std::string& mount, bool as_json) const {
   const std::string name = reset_ ? "stats-reset" : form.command->name;
   const auto args = args_of(form);
   if (!args) return report(args.status());
-  auto reply = ask(mount, name, *args);
+  const auto reply = ask_and_wait(mount, name, *args);
   if (!reply) return report(reply.status());
-  if (const auto job = reply->find("job"); form.command->pace == Pace::job) {
-    if (job == reply->end() || !job->is_number_unsigned()) {
-      return report(Status(Errc::failed, "the daemon's reply to '" + name + "' makes no sense"));
-    }
-    const auto ended = wait_for_job(mount, job->get<std::uint64_t>());
-    if (!ended) return report(ended.status());
-    reply->update(*ended);
+  if (!as_json) {
+    for (const json& advice : list(*reply, "warnings")) warn(advice.is_string() ? advice.get<std::string>() : "");
   }
   if (name == "resize") {
     // The kernel learns the size when somebody looks at the file; a loop device on it goes by what the kernel knows.

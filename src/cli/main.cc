@@ -8,9 +8,10 @@
 int main(int argc, char** argv) {
   const pcache::CliActions actions{
       pcache::format_cache_dev,
-      [](const pcache::MountArgs& args) {
+      [](const pcache::MountArgs& args, std::vector<std::string>& problems) {
         return pcache::run_mount(
-            {args.mount_point, args.caches, args.options, args.foreground, args.allow_other, args.http});
+            {args.mount_point, args.caches, args.config, args.options, args.foreground, args.allow_other, args.http},
+            problems);
       },
       pcache::check_cache_dev,
       pcache::dump_cache_dev,

@@ -6,8 +6,8 @@
 namespace pcache {
 namespace {
 
-Status parse_number(const std::string& key, const std::string& value, std::uint32_t& out) {
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out);
+Status parse_number(const std::string& key, const std::string& value, std::optional<std::uint32_t>& out) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out.emplace());
   if (value.empty() || error != std::errc() || end != value.data() + value.size()) {
     return Status(Errc::invalid, "mount option " + key + " needs a number, not '" + value + "'");
   }

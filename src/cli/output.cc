@@ -48,6 +48,8 @@ int report(const Status& status) {
   return exit_code(status.code());
 }
 
+void warn(const std::string& message) { std::fprintf(stderr, "pcachefs: warning: %s\n", printable(message).c_str()); }
+
 int print(const std::string& text) {
   if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
     return report(Status::from_errno(errno, "cannot write to standard output"));

@@ -17,6 +17,9 @@ void report_as_json(bool as_json);
 // Prints a failed status as one line on standard error. Returns the exit code.
 int report(const Status& status);
 
+// Prints what deserves attention, though all went well, as one line on standard error.
+void warn(const std::string& message);
+
 // Prints to standard output, and says so where that cannot be. Returns the exit code.
 int print(const std::string& text);
 int print_json(const nlohmann::json& value);

@@ -10,10 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-bool flag(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_boolean() && it->get<bool>();
-}
 std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
 // With one digit after the point.
@@ -32,6 +28,11 @@ std::string promise(const std::string& ack) {
 std::string status_text(const json& status) {
   std::ostringstream out;
   for (const json& cache : list(status, "cache_devs")) {
+    if (text(cache, "state") == "missing") {
+      out << "cache device " << text(cache, "label") << "  " << text(cache, "path")
+          << "  MISSING: " << text(cache, "detail") << "\n";
+      continue;
+    }
     out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
         << "  size " << size(cache, "size_bytes") << ", " << number(cache, "segments_used") << " of "
         << number(cache, "segments") << " segments used (" << number(cache, "segments_clean")

@@ -1,6 +1,5 @@
 #include "cli/umount.h"
 
-#include <libmount/libmount.h>
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -8,27 +7,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <memory>
 
 #include "base/unique_fd.h"
+#include "cli/mount_table.h"
 #include "pcache/control_client.h"
 
 namespace pcache {
-namespace {
-
-// Whether the kernel has a pcachefs mounted at `path`, dead or alive. Does not touch the mount.
-bool is_pcachefs_mount(const std::string& path) {
-  const std::unique_ptr<libmnt_table, decltype(&mnt_unref_table)> table(mnt_new_table_from_file("/proc/self/mountinfo"),
-                                                                        &mnt_unref_table);
-  if (!table) return false;
-  libmnt_fs* fs = mnt_table_find_target(table.get(), path.c_str(), MNT_ITER_BACKWARD);
-  const char* type = fs != nullptr ? mnt_fs_get_fstype(fs) : nullptr;
-  return type != nullptr && std::strcmp(type, "fuse.pcachefs") == 0;
-}
-
-}  // namespace
 
 Status umount_and_wait(const std::string& mount_point) {
   // A dead mount cannot be resolved through; its parent can.
@@ -40,7 +25,7 @@ Status umount_and_wait(const std::string& mount_point) {
 
   auto client = ControlClient::find(path);
   if (!client) {
-    if (!is_pcachefs_mount(path)) return Status(Errc::not_found, "no pcachefs is mounted at " + mount_point);
+    if (!mount_options(path)) return Status(Errc::not_found, "no pcachefs is mounted at " + mount_point);
     if (client.status().code() != Errc::no_daemon) return client.status();
     if (struct stat st{}; stat(path.c_str(), &st) == 0 || errno != ENOTCONN) {
       return Status(Errc::no_daemon, "the daemon that serves " + mount_point + " has no control socket in " +

@@ -23,6 +23,7 @@ struct CommandContext {
   Jobs& jobs;
   EventLog& events;
   CacheOptions cache_options = {};  // for cache devices that are registered
+  std::string http = {};            // where else it is served, as it was asked for
 };
 
 enum class Caller : std::uint8_t {

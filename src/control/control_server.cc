@@ -46,9 +46,9 @@ bool is_owner(stream_protocol::socket& socket) {
 class ControlServer::Impl {
  public:
   Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount,
-       const CacheOptions& cache_options)
+       const ControlOptions& options)
       : path_(std::move(path)), context_{manager, std::move(mount_point), std::move(on_umount), jobs_,
-                                         events_, cache_options} {}
+                                         events_, options.cache_options,  options.http_address} {}
 
   Status listen(const std::string& http_address) {
     if (!http_address.empty()) {
@@ -168,7 +168,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::s
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
     return Status::from_errno(errno, "cannot replace the control socket of a dead daemon, " + path);
   }
-  auto impl = std::make_unique<Impl>(path, manager, mount_point, std::move(on_umount), options.cache_options);
+  auto impl = std::make_unique<Impl>(path, manager, mount_point, std::move(on_umount), options);
   if (Status status = impl->listen(options.http_address); !status.ok()) return status;
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }

@@ -1,3 +1,4 @@
+#include "base/stable_name.h"
 #include "control/handlers.h"
 
 namespace pcache {
@@ -11,7 +12,10 @@ Result<json> add(const CommandContext& context, const Args& args) {
   options.settings = args.settings();
   const Status added = context.manager.add(args.text("name"), args.text("backing"), options);
   if (!added.ok()) return added;
-  return json{{"file", context.mount_point + "/" + args.text("name")}};
+  json reply = {{"file", context.mount_point + "/" + args.text("name")}};
+  const std::string advice = stable_name_advice(args.text("backing"));
+  if (!advice.empty()) reply["warnings"] = json::array({"backing device " + advice});
+  return reply;
 }
 
 Result<json> resize(const CommandContext& context, const Args& args) {

@@ -26,10 +26,15 @@ std::string count(std::uint64_t number, const char* of) { return std::to_string(
 std::vector<Event> EventWatch::look(const StatusReport& now) {
   for (const CacheDevStats& cache : now.cache_devs) {
     const CacheDevStats* const before = find_by(before_.cache_devs, &CacheDevStats::label, cache.label);
-    if (before == nullptr) tell(EventKind::cache_dev_added, cache.label, "cache device " + cache.path + " is open");
+    if (cache.state == "missing") {
+      if (before == nullptr) tell(EventKind::state_changed, cache.label, "it is missing: " + cache.detail);
+      continue;
+    }
+    if (before == nullptr || before->state == "missing")
+      tell(EventKind::cache_dev_added, cache.label, "cache device " + cache.path + " is open");
     CacheDevStats none;
     none.state = "running";
-    compare_cache(before != nullptr ? *before : none, cache);
+    compare_cache(before != nullptr && before->state != "missing" ? *before : none, cache);
   }
   for (const LogicDevStats& device : now.logic_devs) {
     const LogicDevStats* const before = find_by(before_.logic_devs, &LogicDevStats::name, device.name);

@@ -18,7 +18,9 @@ Health health_of(const StatusReport& report) {
   };
   for (const CacheDevStats& cache : report.cache_devs) {
     const std::string name = "cache device " + cache.label + ": ";
-    if (cache.state == "failed") add(HealthLevel::critical, name + "it is failed: " + cache.detail);
+    if (cache.state == "failed" || cache.state == "missing") {
+      add(HealthLevel::critical, name + "it is " + cache.state + ": " + cache.detail);
+    }
     if (cache.damaged_records != 0) {
       add(HealthLevel::warning, name + std::to_string(cache.damaged_records) + " records of its log are damaged");
     }

@@ -118,19 +118,38 @@ Settings mode_now(const DeviceManager& manager, const std::string& name) {
   return now;
 }
 
+// What is stored now, and counts only until what is configured does again.
+json overruled_later(const DeviceManager& manager, const std::string& name, const Settings& changes) {
+  json warnings = json::array();
+  const auto values = manager.settings(name);
+  if (!values) return warnings;
+  for (const SettingValue& value : *values) {
+    if (!value.configured || !changes.has(value.setting) || changes.get(value.setting) == *value.configured) continue;
+    const std::string key = setting_info(value.setting).name;
+    warnings.push_back(key + " of logical device " + name + " is configured as " +
+                       format_setting(value.setting, *value.configured) +
+                       ", which counts again from the next mount on; change it in the configuration too");
+  }
+  return warnings;
+}
+
 }  // namespace
 
 Result<json> set(const CommandContext& context, const Args& args) {
   using Lasting = DeviceManager::Lasting;
   const Lasting lasting = args.flag("temporary") ? Lasting::temporary : Lasting::stored;
-  return begin(context, "set", args.text("name"),
-               [&manager = context.manager, name = args.text("name"), changes = args.settings(), lasting](JobRun& run) {
-                 const Settings before = mode_now(manager, name);
-                 Status stored = manager.set(name, changes, lasting);
-                 if (!stored.ok() || !changes.has(Setting::mode)) return stored;
-                 return await_switch(manager, name, run,
-                                     [&] { return before.empty() ? Status() : manager.set(name, before); });
-               });
+  json warnings =
+      lasting == Lasting::stored ? overruled_later(context.manager, args.text("name"), args.settings()) : json();
+  auto begun = begin(
+      context, "set", args.text("name"),
+      [&manager = context.manager, name = args.text("name"), changes = args.settings(), lasting](JobRun& run) {
+        const Settings before = mode_now(manager, name);
+        Status stored = manager.set(name, changes, lasting);
+        if (!stored.ok() || !changes.has(Setting::mode)) return stored;
+        return await_switch(manager, name, run, [&] { return before.empty() ? Status() : manager.set(name, before); });
+      });
+  if (begun && !warnings.empty()) (*begun)["warnings"] = std::move(warnings);
+  return begun;
 }
 
 Result<json> unset(const CommandContext& context, const Args& args) {

@@ -12,7 +12,7 @@ namespace pcache {
 using nlohmann::json;
 
 Result<json> ping(const CommandContext& context, const Args&) {
-  return json{{"mount", context.mount_point}, {"pid", getpid()}, {"version", kVersion}};
+  return json{{"mount", context.mount_point}, {"pid", getpid()}, {"version", kVersion}, {"http", context.http}};
 }
 
 Result<json> version(const CommandContext&, const Args&) { return json{{"version", kVersion}}; }
@@ -73,6 +73,7 @@ Result<json> get(const CommandContext& context, const Args& args) {
     json shown = {
         {"name", name}, {"value", format_setting(value.setting, value.value)}, {"origin", to_string(value.origin)}};
     if (value.stored) shown["stored"] = format_setting(value.setting, *value.stored);
+    if (value.configured) shown["configured"] = format_setting(value.setting, *value.configured);
     list.push_back(std::move(shown));
   }
   return json{{"name", args.text("name")}, {"settings", std::move(list)}};

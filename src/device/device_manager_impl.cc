@@ -178,6 +178,7 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   caches_.reserve(caches_.size() + 1);
   entries_.reserve(entries_.size() + attached.size());
   caches_.push_back(std::move(open));
+  std::erase_if(missing_, [&](const CacheDevStats& missing) { return missing.label == label; });
   std::move(attached.begin(), attached.end(), std::back_inserter(entries_));
   return Status();
 }
@@ -230,6 +231,16 @@ Status DeviceManagerImpl::check_unused(Cache& cache, bool keep_dirty) const {
     }
   }
   return Status();
+}
+
+void DeviceManagerImpl::expect_cache_dev(const std::string& label, const std::string& path, const Status& why) {
+  CacheDevStats missing;
+  missing.label = label;
+  missing.path = path;
+  missing.state = "missing";
+  missing.detail = why.message();
+  const std::unique_lock lock(mutex_);
+  missing_.push_back(std::move(missing));
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
@@ -701,6 +712,7 @@ StatusReport DeviceManagerImpl::status() const {
     report.cache_devs.push_back(cache->stats());
     report.cache_devs.back().cache_dev_id = cache.id();
   }
+  report.cache_devs.insert(report.cache_devs.end(), missing_.begin(), missing_.end());
   for (const Entry& entry : entries_) {
     if (!entry.leaving) report.logic_devs.push_back(entry.device->stats());
   }

@@ -26,6 +26,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Status open_cache_dev(const std::string& path, const CacheOptions& options) override;
   Status format_cache_dev(const std::string& path, const FormatOptions& options) override;
   Status close_cache_dev(const std::string& cache, bool keep_dirty) override;
+  void expect_cache_dev(const std::string& label, const std::string& path, const Status& why) override;
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
   Status remove(const std::string& name, DirtyData dirty) override;
   Result<std::uint64_t> begin_drain(const std::string& name) override;
@@ -82,6 +83,7 @@ class DeviceManagerImpl final : public DeviceManager {
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<OpenCache> caches_;
   std::vector<Entry> entries_;
+  std::vector<CacheDevStats> missing_;
   std::function<void(std::uint64_t)> on_resize_;
   std::optional<dev_t> excluded_;  // the filesystem that this process serves
   Worker attacher_;                // last: it runs on all of the above

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
@@ -27,22 +26,10 @@
 namespace pcache {
 namespace {
 
-Status check_label(const std::string& label) {
-  if (label.size() > 63)
-    return Status(Errc::invalid, "the label has " + std::to_string(label.size()) + " characters, 63 are allowed");
-  for (const char c : label) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '.' && c != '-') {
-      return Status(Errc::invalid, "label '" + label + "' contains '" + std::string(1, c) +
-                                       "'; letters, digits, '_', '.' and '-' are allowed");
-    }
-  }
-  return Status();
-}
-
 std::string label_from(const std::string& path) {
   std::string label = std::filesystem::path(path).stem().string().substr(0, 63);
   for (char& c : label) {
-    if (!check_label(std::string(1, c)).ok()) c = '-';
+    if (!check_cache_dev_label(std::string(1, c)).ok()) c = '-';
   }
   return label.empty() ? "cache" : label;
 }
@@ -145,7 +132,7 @@ Status check_cut_cache(int fd, const std::string& path, const FormatOptions& opt
 }
 
 Status format_checked(const std::string& path, const FormatOptions& options) {
-  if (Status status = check_label(options.label); !status.ok()) return status;
+  if (Status status = check_cache_dev_label(options.label); !status.ok()) return status;
   if (options.segment_size_bytes != 0 && !compute_geometry(INT64_MAX / 2, options.segment_size_bytes)) {
     return Status(Errc::invalid, "a segment size of " + format_size(options.segment_size_bytes) +
                                      " is not allowed; use a power of two from 256K to 64M");

@@ -6,7 +6,7 @@ PCACHEFS=${PCACHEFS:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/r
 T=$(mktemp -d /tmp/pcachefs-e2e-XXXXXX)
 SHM=$(mktemp -d /dev/shm/pcachefs-e2e-XXXXXX)
 MNT=$T/mnt
-export PCACHEFS_RUN_DIR=$T/run
+export PCACHEFS_RUN_DIR=$T/run PCACHEFS_CONFIG_DIR=$T/etc
 mkdir -p "$MNT"
 loops=()
 mounts=()   # filesystems on loop devices

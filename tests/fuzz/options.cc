@@ -1,4 +1,4 @@
-// What people type: whole command lines, the text after `-o`, sizes, and names of logical devices.
+// What people type: whole command lines, the text after `-o`, configurations, sizes, and names of logical devices.
 
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +10,7 @@
 #include "base/size_text.h"
 #include "cli/cli.h"
 #include "cli/mount_options.h"
+#include "pcache/config.h"
 #include "pcache/device_manager.h"
 #include "segment/cache_dev.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -55,7 +56,7 @@ void check_mount_options(const std::string& text) {
     return;
   }
   check_options(args.options);
-  std::string same = "epoch_max_ms=" + std::to_string(args.options.epoch_max_ms);
+  std::string same = "epoch_max_ms=" + std::to_string(args.options.epoch_max_ms.value_or(kEpochMaxMs));
   for (const SettingInfo& info : all_settings()) {
     if (!args.options.settings.has(info.setting)) continue;
     same += std::string(",") + info.name + "=" + format_setting(info.setting, args.options.settings.get(info.setting));
@@ -66,8 +67,28 @@ void check_mount_options(const std::string& text) {
   PCACHE_CHECK(parse_mount_options(same, again).ok(), "options can be written down");
   PCACHE_CHECK(again.options.ack == args.options.ack && again.allow_other == args.allow_other &&
                    again.options.settings == args.options.settings &&
-                   again.options.epoch_max_ms == args.options.epoch_max_ms,
+                   again.options.epoch_max_ms == args.options.epoch_max_ms.value_or(kEpochMaxMs),
                "and mean the same then");
+}
+
+void check_config(const std::string& text) {
+  const ConfigReading reading = parse_config(text, "file");
+  for (const ConfigFinding& finding : reading.findings) {
+    PCACHE_CHECK(finding.place.line > 0 && finding.place.column > 0, "an error has its place");
+    PCACHE_CHECK(!finding.message.empty(), "and says what it is");
+    for (const char c : finding.message) {
+      const auto byte = static_cast<unsigned char>(c);
+      PCACHE_CHECK(byte >= 0x20 && byte != 0x7f, "in one line, with nothing that a terminal obeys");
+    }
+  }
+  if (!reading.status().ok()) return;
+  for (const ConfiguredCacheDev& cache_dev : reading.config.cache_devs) {
+    check_options(options_of(reading.config, cache_dev, CacheOptions{}));
+  }
+  const std::string same = format_config(reading.config);
+  const ConfigReading again = parse_config(same, "file");
+  PCACHE_CHECK(again.status().ok(), "a configuration can be written down");
+  PCACHE_CHECK(format_config(again.config) == same, "and is the same then");
 }
 
 void check_name(const std::string& name) {
@@ -128,7 +149,7 @@ void check_command_line(const std::string& text) {
         if (options.size_bytes) check_geometry(*options.size_bytes, options.segment_size_bytes);
         return Status(Errc::busy, path + options.label);
       },
-      [&](const MountArgs& args) {
+      [&](const MountArgs& args, std::vector<std::string>&) {
         ++mounts;
         check_options(args.options);
         return Status(Errc::not_found, args.mount_point);
@@ -175,8 +196,9 @@ void check_command_line(const std::string& text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace pcache;
-  // No daemon is found, whatever runs here.
-  static const bool apart = setenv("PCACHEFS_RUN_DIR", "/nonexistent", 1) == 0;
+  // No daemon and no configuration is found, whatever is here.
+  static const bool apart = setenv("PCACHEFS_RUN_DIR", "/nonexistent", 1) == 0 &&
+                            setenv("PCACHEFS_CONFIG_DIR", "/nonexistent", 1) == 0;
   PCACHE_CHECK(apart, "the environment can be changed");
   FuzzInput input(data, size);
   switch (input.byte()) {
@@ -185,6 +207,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 'n':
       check_name(input.rest());
+      break;
+    case 'c':
+      check_config(input.rest());
       break;
     case 'o':
       check_mount_options(input.rest());

@@ -49,6 +49,7 @@ LIBRARY_HEADERS = {
     "benchmark::benchmark": r"benchmark/.*",
     "nlohmann_json::nlohmann_json": r"nlohmann/.*",
     "spdlog::spdlog": r"(spdlog|fmt)/.*",
+    "tomlplusplus::tomlplusplus": r"toml\+\+/.*",
 }
 # What the compiler, the C library and the kernel bring: the standard's headers have no extension.
 SYSTEM_HEADER = (

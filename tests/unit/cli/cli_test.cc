@@ -59,6 +59,7 @@ class CliTest : public testing::Test {
   Status outcome_;
   std::vector<Formatted> formatted_;
   std::vector<MountArgs> mounted_;
+  std::vector<std::string> problems_;
   std::vector<std::string> checked_;
   std::vector<Damage> damages_;
   CheckReport found_;
@@ -75,8 +76,9 @@ class CliTest : public testing::Test {
                         formatted_.push_back({path, options});
                         return outcome_;
                       },
-                      [this](const MountArgs& args) {
+                      [this](const MountArgs& args, std::vector<std::string>& problems) {
                         mounted_.push_back(args);
+                        problems = problems_;
                         return outcome_;
                       },
                       [this](const std::string& path, const std::function<void(const Damage&)>& report) {

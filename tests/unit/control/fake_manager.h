@@ -27,7 +27,7 @@ class FakeManager final : public DeviceManager {
   };
 
   Status open_cache_dev(const std::string& path, const CacheOptions& options) override {
-    const Status status = named("open", path + " " + std::to_string(options.epoch_max_ms));
+    const Status status = named("open", path + " " + std::to_string(options.epoch_max_ms.value_or(kEpochMaxMs)));
     if (status.ok()) {
       const std::lock_guard lock(mutex_);
       report_.cache_devs.emplace_back().path = path;
@@ -42,6 +42,7 @@ class FakeManager final : public DeviceManager {
   Status close_cache_dev(const std::string& cache, bool keep_dirty) override {
     return named("close", cache + (keep_dirty ? " keep" : ""));
   }
+  void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
 
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override {
     const std::lock_guard lock(mutex_);
@@ -82,7 +83,8 @@ class FakeManager final : public DeviceManager {
   Result<std::vector<SettingValue>> settings(const std::string& name) const override {
     const std::lock_guard lock(mutex_);
     if (!outcome_.ok()) return outcome_.with_prefix(name);
-    return std::vector<SettingValue>{{Setting::dirty_high, kPercent | 30, SettingOrigin::stored, kPercent | 30}};
+    return std::vector<SettingValue>{
+        {Setting::dirty_high, kPercent | 30, SettingOrigin::stored, kPercent | 30, kPercent | 60}};
   }
   Result<LogicDevActivity> activity(const std::string& name, bool reset) override {
     const std::lock_guard lock(mutex_);

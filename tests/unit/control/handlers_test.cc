@@ -180,7 +180,7 @@ TEST_F(HandlersTest, SettingsGoThereAndBackAsText) {
   const auto reply = run("get", {{"name", "d"}});
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->at("name"), "d");
-  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}, {"stored", "30%"}}};
+  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}, {"stored", "30%"}, {"configured", "60%"}}};
   EXPECT_EQ(reply->at("settings"), expected);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "dirty_low"}})->at("settings").size(), 0U);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "nonsense"}}).status().code(), Errc::invalid);

@@ -1,0 +1,87 @@
+// A configuration: which cache devices and logical devices a mount brings up, and their settings. Written as TOML
+// (docs/configuration.md).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pcache/options.h"
+#include "pcache/result.h"
+
+namespace pcache {
+
+// Where the configuration is, unless the environment variable PCACHEFS_CONFIG_DIR names another directory.
+inline constexpr const char* kConfigDir = "/etc/pcachefs";
+std::string config_dir();
+
+// Where something stands; line and column count from 1, 0: it is about the whole file.
+struct ConfigPlace {
+  std::string file;
+  std::uint32_t line = 0;
+  std::uint32_t column = 0;
+};
+// "FILE:LINE:COLUMN".
+std::string to_string(const ConfigPlace& place);
+
+struct ConfiguredCacheDev {
+  std::string label;
+  std::string path;
+  std::optional<Ack> ack;
+  std::optional<std::uint32_t> epoch_max_ms;
+  Settings defaults;  // of its logical devices
+  ConfigPlace place;
+};
+
+struct ConfiguredLogicDev {
+  std::string name;
+  std::string backing;
+  std::string cache_dev;  // a label
+  std::optional<std::uint64_t> size_bytes;
+  Settings settings;
+  ConfigPlace place;
+};
+
+// Labels, names and paths occur once; each logical device's cache device is one of `cache_devs`.
+struct Config {
+  bool allow_other = false;
+  std::string http;
+  std::vector<ConfiguredCacheDev> cache_devs;
+  std::vector<ConfiguredLogicDev> logic_devs;
+
+  bool empty() const { return cache_devs.empty() && logic_devs.empty() && !allow_other && http.empty(); }
+};
+
+// What a configured cache device is opened with. What `chosen`, of the command line, says counts more.
+CacheOptions options_of(const Config& config, const ConfiguredCacheDev& cache_dev, const CacheOptions& chosen);
+
+struct ConfigFinding {
+  bool is_error = true;  // or a warning: it will do, but not for long or not for everything
+  ConfigPlace place;
+  std::string message;
+};
+
+struct ConfigReading {
+  std::vector<std::string> files;       // in the order in which they were read
+  std::vector<ConfigFinding> findings;  // in the order of the files and lines
+  Config config;                        // makes no sense where there are errors
+
+  // Invalid, with the first error and its place, if there is one.
+  Status status() const;
+};
+
+// Reads the file `path`, or the files pcachefs.toml and conf.d/*.toml of the directory `path`; of these, none need be
+// there. Errors: not_found (no such file or directory), permission, failed.
+Result<ConfigReading> read_config(const std::string& path);
+
+// The same for a text; `file` is what places call it.
+ConfigReading parse_config(const std::string& text, const std::string& file);
+
+// The configuration as a file from which read_config() makes the same one.
+std::string format_config(const Config& config);
+
+// What a look at this machine says of a configuration: paths that are not there, names that do not last.
+std::vector<ConfigFinding> inspect_config(const Config& config);
+
+}  // namespace pcache

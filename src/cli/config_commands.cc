@@ -1,0 +1,316 @@
+#include "cli/config_commands.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/unique_fd.h"
+#include "cli/ask.h"
+#include "cli/json_fields.h"
+#include "cli/mount_table.h"
+#include "cli/output.h"
+#include "control/version.h"
+#include "pcache/config.h"
+
+namespace pcache {
+
+using nlohmann::json;
+
+namespace {
+
+Result<ConfigReading> read(const std::string& path) {
+  auto reading = read_config(path.empty() ? config_dir() : path);
+  if (!reading) return reading.status();
+  return reading;
+}
+
+std::string finding_text(const ConfigFinding& finding) {
+  return to_string(finding.place) + ": " + (finding.is_error ? "error: " : "warning: ") + finding.message;
+}
+
+json settings_json(const Settings& settings) {
+  json object = json::object();
+  for (const SettingInfo& info : all_settings()) {
+    if (settings.has(info.setting)) object[info.name] = format_setting(info.setting, settings.get(info.setting));
+  }
+  return object;
+}
+
+// As the TOML has it.
+json config_json(const Config& config) {
+  json cache_devs = json::object();
+  for (const ConfiguredCacheDev& cache_dev : config.cache_devs) {
+    json& one = cache_devs[cache_dev.label] = {{"path", cache_dev.path}};
+    if (cache_dev.ack) one["ack"] = to_string(*cache_dev.ack);
+    if (cache_dev.epoch_max_ms) one["epoch_max_ms"] = *cache_dev.epoch_max_ms;
+    if (!cache_dev.defaults.empty()) one["defaults"] = settings_json(cache_dev.defaults);
+  }
+  json logic_devs = json::object();
+  for (const ConfiguredLogicDev& device : config.logic_devs) {
+    json& one = logic_devs[device.name] = settings_json(device.settings);
+    one["backing"] = device.backing;
+    one["cache_dev"] = device.cache_dev;
+    if (device.size_bytes) one["size"] = *device.size_bytes;
+  }
+  return {{"mount", {{"allow_other", config.allow_other}, {"http", config.http}}},
+          {"cache_dev", std::move(cache_devs)},
+          {"logic_dev", std::move(logic_devs)}};
+}
+
+json config_reply(const Config& config) { return {{"schema", schema_json()}, {"config", config_json(config)}}; }
+
+// The setting as it shall be after the next mount: what was chosen for this one alone does not count.
+void take_lasting(const json& shown, Settings& settings) {
+  const auto setting = find_setting(text(shown, "name"));
+  const std::string origin = text(shown, "origin");
+  const bool lasts = origin == "stored" || origin == "config";
+  const std::string value =
+      lasts ? text(shown, "value") : text(shown, shown.contains("configured") ? "configured" : "stored");
+  if (!setting || value.empty()) return;
+  if (const auto parsed = parse_setting(*setting, value)) settings.set(*setting, *parsed);
+}
+
+// What a mount is made of.
+Result<Config> config_in_force(const std::string& mount) {
+  const auto status = ask(mount, "status", json::object());
+  if (!status) return status.status();
+  const auto server = ask(mount, "ping", json::object());
+  if (!server) return server.status();
+  Config config;
+  config.http = text(*server, "http");
+  const std::string options = "," + mount_options(text(*server, "mount")).value_or("") + ",";
+  config.allow_other = options.find(",allow_other,") != std::string::npos;
+  for (const json& shown : list(*status, "cache_devs")) {
+    ConfiguredCacheDev cache_dev;
+    cache_dev.label = text(shown, "label");
+    cache_dev.path = text(shown, "path");
+    if (const std::string ack = text(shown, "ack"); !ack.empty()) {
+      cache_dev.ack = ack == "durable" ? Ack::durable : Ack::flush;
+    }
+    const std::uint64_t epoch_max_ms = number(shown, "epoch_max_ms");
+    if (epoch_max_ms != 0 && epoch_max_ms != kEpochMaxMs) cache_dev.epoch_max_ms = epoch_max_ms;
+    config.cache_devs.push_back(std::move(cache_dev));
+  }
+  for (const json& shown : list(*status, "logic_devs")) {
+    if (text(shown, "state") == "parked") continue;
+    ConfiguredLogicDev device;
+    device.name = text(shown, "name");
+    device.backing = text(shown, "backing");
+    device.cache_dev = text(shown, "cache_dev");
+    const auto settings = ask(mount, "get", {{"name", device.name}});
+    if (!settings) return settings.status();
+    for (const json& setting : list(*settings, "settings")) take_lasting(setting, device.settings);
+    config.logic_devs.push_back(std::move(device));
+  }
+  return config;
+}
+
+// The whole file or nothing: what is there is replaced when the new one is on its disk.
+Status write_file(const std::string& path, const std::string& text) {
+  const std::string next = path + ".new";
+  const auto failed = [&](const std::string& file) {
+    const Status status = Status::from_errno(errno, "cannot write " + file);
+    unlink(next.c_str());
+    return status;
+  };
+  const UniqueFd fd(open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!fd) return Status::from_errno(errno, "cannot write " + path);
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = write(fd.get(), text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return failed(path);
+    done += static_cast<std::size_t>(n);
+  }
+  if (fsync(fd.get()) != 0 || rename(next.c_str(), path.c_str()) != 0) return failed(path);
+  return Status();
+}
+
+// Brings a mount to what is configured, a step at a time. A step that fails is told, and the others are taken.
+class Restore {
+ public:
+  Restore(std::string mount, json status) : mount_(std::move(mount)), status_(std::move(status)) {}
+
+  void look_again(json status) { status_ = std::move(status); }
+
+  void cache_dev(const ConfiguredCacheDev& wanted) {
+    for (const json& shown : list(status_, "cache_devs")) {
+      if (text(shown, "label") == wanted.label && text(shown, "state") != "missing") return;
+    }
+    step("register", "register " + wanted.path, {{"path", wanted.path}});
+  }
+
+  void logic_dev(const ConfiguredLogicDev& wanted, const Settings& settings) {
+    const json devices = list(status_, "logic_devs");
+    const auto there = std::find_if(devices.begin(), devices.end(), [&](const json& shown) {
+      return text(shown, "name") == wanted.name && text(shown, "state") != "parked";
+    });
+    if (there == devices.end()) {
+      json args = {{"name", wanted.name}, {"backing", wanted.backing}, {"cache", wanted.cache_dev}};
+      if (wanted.size_bytes) args["size"] = *wanted.size_bytes;
+      if (!settings.empty()) args["settings"] = settings_json(settings);
+      step("add", "add " + wanted.name + " " + wanted.backing, args);
+      return;
+    }
+    std::error_code error;
+    if (const std::string backing = text(*there, "backing");
+        backing != wanted.backing && !std::filesystem::equivalent(backing, wanted.backing, error)) {
+      failed(Status(Errc::busy, "logical device " + wanted.name + " has the backing device " + backing + " and not " +
+                                    wanted.backing + "; remove it first"));
+      return;
+    }
+    change(wanted.name, settings);
+  }
+
+  json result() const { return {{"schema", schema_json()}, {"done", done_}, {"failed", failures_}}; }
+  // Of the first step that failed.
+  int code() const { return exit_code(first_failure_); }
+
+ private:
+  // Takes back what is stored and not wanted, and stores what is wanted.
+  void change(const std::string& name, const Settings& wanted) {
+    const auto reply = ask(mount_, "get", {{"name", name}});
+    if (!reply) return failed(reply.status());
+    json changes = json::object();
+    json keys = json::array();
+    std::string change_text;
+    std::string keys_text;
+    for (const json& shown : list(*reply, "settings")) {
+      const std::string key = text(shown, "name");
+      const auto setting = find_setting(key);
+      if (!setting) continue;
+      if (!wanted.has(*setting)) {
+        if (!shown.contains("stored") && text(shown, "origin") != "temporary") continue;
+        keys.push_back(key);
+        keys_text += " " + key;
+        continue;
+      }
+      const std::string value = format_setting(*setting, wanted.get(*setting));
+      const bool lasts = text(shown, "origin") == "stored" || text(shown, "origin") == "config";
+      if (text(shown, "value") == value && lasts) continue;
+      changes[key] = value;
+      change_text += " " + key + "=" + value;
+    }
+    if (!keys.empty()) step("unset", "unset " + name + keys_text, {{"name", name}, {"keys", keys}});
+    if (!changes.empty()) step("set", "set " + name + change_text, {{"name", name}, {"settings", changes}});
+  }
+
+  void step(const std::string& command, const std::string& what, const json& args) {
+    const auto reply = ask_and_wait(mount_, command, args);
+    if (reply) {
+      done_.push_back(what);
+    } else {
+      failed(reply.status());
+    }
+  }
+
+  void failed(const Status& status) {
+    if (first_failure_ == Errc::ok) first_failure_ = status.code();
+    failures_.push_back({{"code", to_string(status.code())}, {"message", status.message()}});
+  }
+
+  const std::string mount_;
+  json status_;
+  json done_ = json::array();
+  json failures_ = json::array();
+  Errc first_failure_ = Errc::ok;
+};
+
+}  // namespace
+
+Status configure_mount(const std::string& path, MountArgs& args) {
+  if (path.empty() && !args.caches.empty()) return Status();
+  auto reading = read(path);
+  if (!reading) return path.empty() && reading.status().code() == Errc::not_found ? Status() : reading.status();
+  if (Status status = reading->status(); !status.ok()) return status;
+  args.config = std::move(reading->config);
+  args.allow_other = args.allow_other || args.config.allow_other;
+  if (args.http.empty()) args.http = args.config.http;
+  return Status();
+}
+
+int run_config_check(const std::string& path, bool as_json) {
+  auto reading = read(path);
+  if (!reading) return report(reading.status());
+  if (reading->status().ok()) reading->findings = inspect_config(reading->config);
+  if (as_json) {
+    json findings = json::array();
+    for (const ConfigFinding& finding : reading->findings) {
+      findings.push_back({{"severity", finding.is_error ? "error" : "warning"},
+                          {"file", finding.place.file},
+                          {"line", finding.place.line},
+                          {"column", finding.place.column},
+                          {"message", finding.message}});
+    }
+    const int printed = print_json({{"schema", schema_json()}, {"files", reading->files}, {"findings", findings}});
+    return printed != 0 || reading->status().ok() ? printed : exit_code(Errc::invalid);
+  }
+  std::string out;
+  for (const ConfigFinding& finding : reading->findings) out += printable(finding_text(finding)) + "\n";
+  if (reading->findings.empty()) {
+    const std::size_t files = reading->files.size();
+    out = std::to_string(files) + (files == 1 ? " file: " : " files: ") +
+          std::to_string(reading->config.cache_devs.size()) + " cache devices, " +
+          std::to_string(reading->config.logic_devs.size()) + " logical devices, nothing wrong\n";
+  }
+  const int printed = print(out);
+  return printed != 0 || reading->status().ok() ? printed : exit_code(Errc::invalid);
+}
+
+int run_config_show(const std::string& path, bool as_json) {
+  const auto reading = read(path);
+  if (!reading) return report(reading.status());
+  if (Status status = reading->status(); !status.ok()) return report(status);
+  return as_json ? print_json(config_reply(reading->config)) : print(format_config(reading->config));
+}
+
+int run_save(const std::string& mount, const std::string& file, bool as_json) {
+  const auto config = config_in_force(mount);
+  if (!config) return report(config.status());
+  if (!file.empty()) {
+    if (Status written = write_file(file, format_config(*config)); !written.ok()) return report(written);
+    return as_json ? print_json({{"schema", schema_json()}, {"file", file}}) : 0;
+  }
+  return as_json ? print_json(config_reply(*config)) : print(format_config(*config));
+}
+
+int run_restore(const std::string& mount, const std::string& path, bool as_json) {
+  const auto reading = read_config(path);
+  if (!reading) return report(reading.status());
+  if (Status status = reading->status(); !status.ok()) return report(status);
+  auto status = ask(mount, "status", json::object());
+  if (!status) return report(status.status());
+  std::map<std::string, Settings> defaults;
+  Restore restore(mount, *status);
+  for (const ConfiguredCacheDev& cache_dev : reading->config.cache_devs) {
+    defaults[cache_dev.label] = cache_dev.defaults;
+    restore.cache_dev(cache_dev);
+  }
+  // What a cache device that was registered just now holds is there now.
+  status = ask(mount, "status", json::object());
+  if (!status) return report(status.status());
+  restore.look_again(*status);
+  for (const ConfiguredLogicDev& device : reading->config.logic_devs) {
+    Settings settings = defaults[device.cache_dev];
+    settings.merge(device.settings);
+    restore.logic_dev(device, settings);
+  }
+  const json result = restore.result();
+  if (as_json) {
+    const int printed = print_json(result);
+    return printed != 0 ? printed : restore.code();
+  }
+  std::string out;
+  for (const json& done : result["done"]) out += printable(done.get<std::string>()) + "\n";
+  const int printed = print(out);
+  for (const json& failure : result["failed"]) {
+    (void)report(Status(errc_from_string(text(failure, "code")), text(failure, "message")));
+  }
+  return printed != 0 ? printed : restore.code();
+}
+
+}  // namespace pcache
