@@ -9,6 +9,7 @@
 #include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
 #include "cli/inspect_commands.h"
+#include "cli/map_commands.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
 #include "cli/umount.h"
@@ -138,8 +139,8 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   umount->add_option("MNT", umount_point, "The mount point")->required();
 
   DaemonCommands daemon_commands(app);
-
   std::string name;
+
   CLI::App* check = app.add_subcommand("check",
                                        "Look for damage on a cache device that is not mounted; changes nothing\n\n"
                                        "Example: pcachefs check /dev/shm/cache");
@@ -161,6 +162,21 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   salvage->add_option("-o,--output", salvage_options.image, "The file to make")->type_name("IMAGE")->required();
   salvage->add_option("--backing", salvage_options.backing, "Where the backing device is; default: where it was")
       ->type_name("PATH");
+
+  MapArgs map_args;
+  std::string sector_size_text;
+  CLI::App* map = app.add_subcommand("map",
+                                     "Make a block device of a logical device, a loop device, and print its path\n\n"
+                                     "Example: mkfs.ext4 $(pcachefs map db)");
+  map->add_option("NAME", map_args.name, "The logical device")->required();
+  map->add_flag("--read-only", map_args.read_only, "It cannot be written to");
+  map->add_flag("--partscan", map_args.scan_partitions, "Its partitions are block devices too");
+  const CLI::Option* sector_size_option =
+      map->add_option("--sector-size", sector_size_text,
+                      "512 to 4096; default: what the backing device has, 512 for a file")
+          ->type_name("S");
+  CLI::App* unmap = app.add_subcommand("unmap", "Take that block device away\n\nExample: pcachefs unmap db");
+  unmap->add_option("NAME", name, "The logical device, or its loop device")->required();
 
   CLI::App* config = app.add_subcommand("config", "Look at the configuration\n\nExample: pcachefs config check");
   config->require_subcommand(1);
@@ -215,6 +231,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (Status status = configure_mount(config_path, mount_args); !status.ok()) return report(status);
     return run_mount_command(actions, mount_args, as_json);
   }
+  if (map->parsed()) {
+    const auto sector_size = optional_size(sector_size_text, sector_size_option->count() != 0);
+    if (!sector_size) return report(sector_size.status());
+    map_args.sector_size = sector_size->value_or(0);
+    return run_map(mount, map_args, as_json);
+  }
+  if (unmap->parsed()) return run_unmap(mount, name, as_json);
   if (config_check->parsed()) return run_config_check(config_path, as_json);
   if (config_show->parsed()) return run_config_show(config_path, as_json);
   if (save->parsed()) return run_save(mount, file, as_json);

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "base/unique_fd.h"
+#include "cli/holders.h"
 #include "cli/mount_table.h"
 #include "pcache/control_client.h"
 
@@ -41,7 +42,10 @@ Status umount_and_wait(const std::string& mount_point) {
   const UniqueFd daemon(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
   if (umount2(path.c_str(), 0) != 0 && errno != EINVAL) {  // EINVAL: unmounted already, the daemon is ending
     if (errno == EBUSY) {
-      return Status(Errc::busy, mount_point + " is busy: close its files and detach loop devices on them (losetup -a)");
+      const auto holders = holders_of_mount(path);
+      return Status(Errc::busy, mount_point + " is busy: " +
+                                    (holders.empty() ? "close its files and unmap its loop devices"
+                                                     : "it is used by " + holders_text(holders)));
     }
     return Status::from_errno(errno, "cannot unmount " + mount_point);
   }
