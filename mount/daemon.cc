@@ -21,6 +21,7 @@
 
 #include "base/unique_fd.h"
 #include "control/control_server.h"
+#include "mount/capabilities.h"
 #include "mount/fuse_ops.h"
 #include "pcache/device_manager.h"
 
@@ -182,6 +183,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   };
   if (!signal_fd || !umount_fd) return fail(Status::from_errno(errno, "cannot mount at " + mount_point));
 
+  if (Status status = drop_capabilities(!config.http.empty()); !status.ok()) return fail(status);
   auto manager = DeviceManager::create();
   for (const std::string& cache : config.caches) {
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
@@ -193,7 +195,7 @@ Status serve(const MountConfig& config, const std::string& mount_point,
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
   if (!mount) return fail(mount.status());
   if (Status status = (*mount)->start(); !status.ok()) return fail(status);
-  manager->on_resize([&mount](std::uint64_t inode) { (*mount)->size_changed(inode); });
+  manager->on_file_changed([&mount](std::uint64_t inode) { (*mount)->attributes_changed(inode); });
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   log_devices(manager->status());
   spdlog::info("serving {}", mount_point);

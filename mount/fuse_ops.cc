@@ -16,6 +16,7 @@
 #include "base/no_throw.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "mount/capabilities.h"
 #include "mount/request_form.h"
 
 namespace pcache {
@@ -40,10 +41,11 @@ struct stat root_attributes() {
 struct stat attributes(const LogicDev& device) {
   struct stat st {};
   st.st_ino = device.inode();
-  st.st_mode = S_IFREG | 0600;
+  const LogicDev::FileAccess access = device.file_access();
+  st.st_mode = S_IFREG | access.permissions;
   st.st_nlink = 1;
-  st.st_uid = geteuid();
-  st.st_gid = getegid();
+  st.st_uid = access.uid == kDaemonsId ? geteuid() : static_cast<uid_t>(access.uid);
+  st.st_gid = access.gid == kDaemonsId ? getegid() : static_cast<gid_t>(access.gid);
   st.st_size = static_cast<off_t>(device.size_bytes());
   st.st_blksize = static_cast<blksize_t>(kBlockSize);
   st.st_blocks = static_cast<blkcnt_t>(device.size_bytes() / 512);
@@ -92,8 +94,8 @@ void on_getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
   fuse_reply_attr(req, &st, kTimeoutSeconds);
 }
 
-// The size is fixed. open(O_TRUNC) and truncate(path, 0) arrive alike, without a handle, as a size of 0: both are
-// ignored, as a block device does with the first.
+// Owner and permissions are settings (`pcachefs set`). The size is fixed. open(O_TRUNC) and truncate(path, 0) arrive
+// alike, without a handle, as a size of 0: both are ignored, as a block device does with the first.
 void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what, fuse_file_info* info) {
   const auto device = device_of(req, inode);
   if (!device) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : ENOENT));
@@ -240,9 +242,12 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount_checked(const std::string& m
                                                             DeviceManager& manager) {
   std::unique_ptr<FuseMount> mount(new FuseMount(manager));
   if (Status status = mount->begin_session(options, manager); !status.ok()) return status;
-  if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {
-    return Status(errno == EPERM || errno == EACCES ? Errc::permission : Errc::failed,
-                  "cannot mount at " + mount_point + ": " + std::strerror(errno));
+  {
+    const PrivilegeToMount privilege;
+    if (fuse_session_mount(mount->session_, mount_point.c_str()) != 0) {
+      return Status(errno == EPERM || errno == EACCES ? Errc::permission : Errc::failed,
+                    "cannot mount at " + mount_point + ": " + std::strerror(errno));
+    }
   }
   mount->mounted_ = true;
   const int fd = fuse_session_fd(mount->session_);
@@ -269,7 +274,7 @@ FuseMount::~FuseMount() {
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
-void FuseMount::size_changed(std::uint64_t inode) {
+void FuseMount::attributes_changed(std::uint64_t inode) {
   answer_fd = fuse_session_fd(session_);
   fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0);  // an inode that the kernel does not know needs no telling
 }
@@ -292,7 +297,10 @@ void FuseMount::serve(std::unique_ptr<Request> request) {
 
 void FuseMount::unmount() {
   if (transport_) transport_->wait_idle();
-  if (mounted_) fuse_session_unmount(session_);
+  if (mounted_) {
+    const PrivilegeToMount privilege;
+    fuse_session_unmount(session_);
+  }
   mounted_ = false;
 }
 

@@ -35,8 +35,8 @@ class FuseMount : public Transport::Server {
   void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
   void serve(std::unique_ptr<Request> request) override;
 
-  // Tells the kernel that the file's size is to be asked for again. Any thread but a serving one.
-  void size_changed(std::uint64_t inode);
+  // Tells the kernel that the file's attributes are to be asked for again. Any thread but a serving one.
+  void attributes_changed(std::uint64_t inode);
 
   // Errors: failed; the mount is of no use then.
   Status start() { return transport_->start(); }

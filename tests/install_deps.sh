@@ -2,8 +2,8 @@
 # Installs the Debian packages that building and testing need; does nothing when all are there.
 set -euo pipefail
 packages=(git cmake ninja-build g++ pkg-config ccache libpmem2-dev liburing-dev libfuse3-dev fuse3 libboost-dev
-  libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libisal-dev libabsl-dev libblkid-dev libmount-dev uuid-dev libgtest-dev
-  libgmock-dev libbenchmark-dev fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3
+  libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libisal-dev libabsl-dev libblkid-dev
+  libcap-ng-dev libmount-dev uuid-dev libgtest-dev libgmock-dev libbenchmark-dev fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3
   curl prometheus chromium chromium-driver fonts-dejavu-core)
 missing=()
 for package in "${packages[@]}"; do

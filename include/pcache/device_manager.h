@@ -118,8 +118,9 @@ class DeviceManager {
   // something cannot be written back).
   virtual Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t timeout_ms) = 0;
   virtual Status cancel_shrink_cache(const std::string& cache) = 0;
-  // `tell` is called with the inode number of each logical device that was resized, on the thread that did it.
-  virtual void on_resize(std::function<void(std::uint64_t inode)> tell) = 0;
+  // `tell` is called with the inode number of each logical device whose file has another size, owner or permissions, on
+  // the thread that changed it.
+  virtual void on_file_changed(std::function<void(std::uint64_t inode)> tell) = 0;
 
   // What a logical device did since it was brought up or the last reset; `reset` begins anew. Errors: not_found.
   virtual Result<LogicDevActivity> activity(const std::string& name, bool reset) = 0;

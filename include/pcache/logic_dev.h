@@ -7,6 +7,7 @@
 #include <string>
 
 #include "pcache/completion.h"
+#include "pcache/settings.h"
 #include "pcache/stats.h"
 
 namespace pcache {
@@ -23,6 +24,14 @@ class LogicDev {
   virtual std::uint64_t size_bytes() const = 0;
   // Fixed for the life of the logical device, over restarts; never 0 or 1.
   virtual std::uint64_t inode() const = 0;
+
+  // Whose the file is that users see, and what it lets them do. Changes with the settings.
+  struct FileAccess {
+    std::uint64_t uid = kDaemonsId;
+    std::uint64_t gid = kDaemonsId;
+    std::uint32_t permissions = 0600;
+  };
+  virtual FileAccess file_access() const { return {}; }
 
   // Reads or writes at these byte offsets (any values; at most a few of them) come next, from the calling thread: what
   // they need may be loaded already. A hint that changes nothing.

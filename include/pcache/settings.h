@@ -30,8 +30,11 @@ enum class Setting : std::uint8_t {
   sequential_bypass = 10,
   share_min = 11,
   share_max = 12,
+  uid = 13,
+  gid = 14,
+  permissions = 15,
 };
-inline constexpr std::size_t kSettingCount = 13;
+inline constexpr std::size_t kSettingCount = 16;
 
 // The values of choices; on the medium too.
 enum class Mode : std::uint8_t { writeback = 0, writethrough = 1, writearound = 2, writeonly = 3, passthrough = 4 };
@@ -43,7 +46,9 @@ enum class Admission : std::uint8_t { always = 0, second_touch = 1 };
 //   choice           the number of a word
 //   amount           a part of the cache device, in bytes or percent; see amount_bytes()
 //   bytes, milliseconds, bytes_per_second
-enum class SettingKind : std::uint8_t { choice, amount, bytes, milliseconds, bytes_per_second };
+//   id               the number of a user or group, or kDaemonsId
+//   permissions      those of a file, as in chmod
+enum class SettingKind : std::uint8_t { choice, amount, bytes, milliseconds, bytes_per_second, id, permissions };
 
 struct SettingInfo {
   Setting setting;
@@ -70,12 +75,15 @@ inline constexpr std::uint64_t kPercent = std::uint64_t{1} << 63;
 // The bytes that `amount` is of `total` bytes; at most `total`.
 std::uint64_t amount_bytes(std::uint64_t amount, std::uint64_t total);
 
+// Of an id: the user or group that the daemon runs as.
+inline constexpr std::uint64_t kDaemonsId = 0xffffffff;
+
 // Whether `value` is in the setting's range.
 bool is_in_range(Setting setting, std::uint64_t value);
 
 // The value that `text` is for `setting`: a word; "40%" or a size such as "512M"; a size, perhaps 0; milliseconds, or a
-// number with ms, s, m or h; a size a second. Invalid: anything else, and what is out of range; the error names the
-// setting, the text, and what can be written.
+// number with ms, s, m or h; a size a second; a number or "daemon"; up to four octal digits. Invalid: anything else,
+// and what is out of range; the error names the setting, the text, and what can be written.
 Result<std::uint64_t> parse_setting(Setting setting, const std::string& text);
 // The text for a value in range; parse_setting() makes the same value of it.
 std::string format_setting(Setting setting, std::uint64_t value);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 
 #include "base/size_text.h"
 #include "base/units.h"
@@ -15,6 +16,7 @@ constexpr const char* kFullPolicies[] = {"throttle", "bypass", "error"};
 constexpr const char* kAdmissions[] = {"always", "second_touch"};
 
 constexpr std::uint64_t kDay = 86'400'000;  // milliseconds
+constexpr const char* kDaemonsWord = "daemon";
 constexpr std::uint64_t kMostBytes = kPercent - 1;
 
 template <std::size_t N>
@@ -39,6 +41,9 @@ constexpr std::array<SettingInfo, kSettingCount> kSettings = {{
     {Setting::sequential_bypass, "sequential_bypass", SettingKind::bytes, {}, 0, 0, kMostBytes},
     amount(Setting::share_min, "share_min", 0, 100),
     amount(Setting::share_max, "share_max", 100, 100),
+    {Setting::uid, "uid", SettingKind::id, {}, kDaemonsId, 0, kDaemonsId},
+    {Setting::gid, "gid", SettingKind::id, {}, kDaemonsId, 0, kDaemonsId},
+    {Setting::permissions, "permissions", SettingKind::permissions, {}, 0600, 0, 0777},
 }};
 
 Status bad_value(const SettingInfo& info, const std::string& text, const std::string& rule) {
@@ -65,6 +70,10 @@ std::string rule_of(const SettingInfo& info) {
       return "0 or a size a second such as 20M";
     case SettingKind::milliseconds:
       return std::to_string(info.least) + " to " + std::to_string(info.most) + " milliseconds, or a time such as 30s";
+    case SettingKind::id:
+      return std::string("a number, as id(1) shows it, or ") + kDaemonsWord;
+    case SettingKind::permissions:
+      return "octal digits from 0000 to 0777";
   }
   return {};
 }
@@ -120,6 +129,19 @@ std::optional<std::uint64_t> value_of(const SettingInfo& info, const std::string
     }
     case SettingKind::milliseconds:
       return milliseconds(text);
+    case SettingKind::id: {
+      if (text == kDaemonsWord) return kDaemonsId;
+      const auto id = whole_number(text);
+      return id && *id < kDaemonsId ? id : std::nullopt;  // no user has that number
+    }
+    case SettingKind::permissions: {
+      std::uint64_t bits = 0;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), bits, 8);
+      if (text.empty() || text.size() > 4 || error != std::errc() || end != text.data() + text.size()) {
+        return std::nullopt;
+      }
+      return bits;
+    }
   }
   return std::nullopt;
 }
@@ -189,6 +211,13 @@ std::string format_setting(Setting setting, std::uint64_t value) {
       return exact_size(value);
     case SettingKind::milliseconds:
       return std::to_string(value);
+    case SettingKind::id:
+      return value == kDaemonsId ? kDaemonsWord : std::to_string(value);
+    case SettingKind::permissions: {
+      char octal[8];
+      std::snprintf(octal, sizeof octal, "%04o", static_cast<unsigned>(value));
+      return octal;
+    }
   }
   return {};
 }

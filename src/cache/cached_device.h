@@ -49,6 +49,10 @@ class CachedDevice final : public LogicDev {
   const std::string& name() const override { return name_; }
   std::uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
   std::uint64_t inode() const override { return inode_; }
+  FileAccess file_access() const override {
+    return {settings_.get(Setting::uid), settings_.get(Setting::gid),
+            static_cast<std::uint32_t>(settings_.get(Setting::permissions))};
+  }
   void expect(Access access, std::span<const std::uint64_t> offsets) const override;
   bool waits_for_medium() const override;
   void read(std::uint64_t offset, std::span<std::byte> buffer, Completion done) override;

@@ -136,8 +136,10 @@ bool ConfigReader::read_word(const toml::key& key, const toml::node& node, std::
 
 void ConfigReader::read_setting(const toml::key& key, const toml::node& node, Settings& settings) {
   std::string word;
-  if (!read_word(key, node, word)) return;
   const auto setting = find_setting(key.str());
+  // As a number of TOML, 0o640 would be 416.
+  const bool is_text = setting_info(*setting).kind == SettingKind::permissions;
+  if (!(is_text ? read_text(key, node, word) : read_word(key, node, word))) return;
   const auto value = parse_setting(*setting, word);
   if (!value) return error(place_of(node), value.status().message());
   settings.set(*setting, *value);

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "control/asio_no_throw.h"
 #include "control/http_message.h"
 #include "control/rpc.h"
+#include "control/run_dir.h"
 #include "pcache/control_client.h"
 
 namespace pcache {
@@ -32,11 +32,6 @@ using asio::local::stream_protocol;
 // What the kernel takes as a socket's path, without the terminating zero.
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 constexpr std::uint64_t kNameTimeoutMs = 1000;
-
-std::string control_dir() {
-  const char* dir = std::getenv("PCACHEFS_RUN_DIR");
-  return dir != nullptr && *dir != '\0' ? dir : kControlDir;
-}
 
 Status connect(stream_protocol::socket& socket, const std::string& path) {
   if (path.size() > kMaxSocketPath) {
@@ -74,7 +69,7 @@ std::string control_socket_path(const std::string& mount_point) {
     if (c == '-' || c == '\\') name += '\\';
     name += c == '/' ? '-' : c;
   }
-  const std::string before = control_dir() + "/";
+  const std::string before = run_dir() + "/";
   const std::string after = ".sock";
   const std::size_t around = before.size() + after.size();
   if (around + name.size() > kMaxSocketPath) {
@@ -88,10 +83,13 @@ std::string control_socket_path(const std::string& mount_point) {
 }
 
 Result<ControlClient> ControlClient::find(const std::string& mount_point) {
+  const Status trusted = check_run_dir();
+  if (!trusted.ok() && trusted.code() != Errc::not_found) return trusted;
   if (!mount_point.empty()) {
     std::error_code error;
     const auto canonical = std::filesystem::weakly_canonical(mount_point, error);
     const std::string path = control_socket_path(error ? mount_point : canonical.string());
+    if (is_no_socket(path)) return Status(Errc::permission, path + " is not a control socket; remove it");
     const Status found = try_connect(path);
     if (found.code() == Errc::no_daemon) return Status(Errc::no_daemon, "no running pcachefs serves " + mount_point);
     if (!found.ok()) return found;
@@ -100,9 +98,9 @@ Result<ControlClient> ControlClient::find(const std::string& mount_point) {
   std::vector<std::string> live;
   Status refused;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(control_dir(), error), end; !error && entry != end;
+  for (std::filesystem::directory_iterator entry(run_dir(), error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->path().extension() != ".sock") continue;
+    if (entry->path().extension() != ".sock" || is_no_socket(entry->path())) continue;
     const Status found = try_connect(entry->path());
     if (found.ok()) live.push_back(entry->path());
     if (found.code() == Errc::permission) refused = found;

@@ -19,6 +19,7 @@
 #include "control/http_session.h"
 #include "control/jobs.h"
 #include "control/listener.h"
+#include "control/run_dir.h"
 #include "control/workers.h"
 #include "pcache/control_client.h"
 
@@ -162,6 +163,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::s
   if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) {
     return Status::from_errno(errno, "cannot make the directory of control socket " + path);
   }
+  if (Status trusted = check_run_dir(); !trusted.ok()) return trusted;
   const auto running = ControlClient::find(mount_point);
   if (running.ok()) return Status(Errc::busy, "a running pcachefs serves " + mount_point + " already");
   if (running.status().code() != Errc::no_daemon) return running.status();

@@ -403,8 +403,12 @@ Status DeviceManagerImpl::set(const std::string& name, const Settings& changes, 
     const std::lock_guard change(change_mutex_);
     const auto entry = find_entry(name);
     if (!entry) return entry.status();
-    return lasting == Lasting::temporary ? entry->device->configure_for_now(changes)
-                                         : entry->device->configure(changes);
+    Status status =
+        lasting == Lasting::temporary ? entry->device->configure_for_now(changes) : entry->device->configure(changes);
+    if (changes.has(Setting::uid) || changes.has(Setting::gid) || changes.has(Setting::permissions)) {
+      tell_file_changed(entry->device->inode());
+    }
+    return status;
   });
 }
 
@@ -412,7 +416,10 @@ Status DeviceManagerImpl::unset(const std::string& name, const SettingSet& keys)
   return no_throw("cannot change logical device " + name, [&] {
     const std::lock_guard change(change_mutex_);
     const auto entry = find_entry(name);
-    return entry ? entry->device->unset(keys) : entry.status();
+    if (!entry) return entry.status();
+    Status status = entry->device->unset(keys);
+    tell_file_changed(entry->device->inode());
+    return status;
   });
 }
 
@@ -615,13 +622,17 @@ Status DeviceManagerImpl::resize_checked(const std::string& name) {
     return Status(Errc::failed, "logical device " + name + " has no backing device: " + entry->device->stats().detail);
   }
   if (Status status = entry->device->grow_to_backing(); !status.ok()) return status;
+  tell_file_changed(entry->device->inode());
+  return Status();
+}
+
+void DeviceManagerImpl::tell_file_changed(std::uint64_t inode) const {
   std::function<void(std::uint64_t)> tell;
   {
     const std::shared_lock lock(mutex_);
-    tell = on_resize_;
+    tell = on_file_changed_;
   }
-  if (tell) tell(entry->device->inode());
-  return Status();
+  if (tell) tell(inode);
 }
 
 Result<std::shared_ptr<Cache>> DeviceManagerImpl::find_cache(const std::string& label_or_path) const {
@@ -667,9 +678,9 @@ Status DeviceManagerImpl::cancel_shrink_cache(const std::string& cache) {
   return Status();
 }
 
-void DeviceManagerImpl::on_resize(std::function<void(std::uint64_t inode)> tell) {
+void DeviceManagerImpl::on_file_changed(std::function<void(std::uint64_t inode)> tell) {
   const std::unique_lock lock(mutex_);
-  on_resize_ = std::move(tell);
+  on_file_changed_ = std::move(tell);
 }
 
 Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string& name) const {

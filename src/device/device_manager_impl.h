@@ -44,7 +44,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Status begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) override;
   Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t timeout_ms) override;
   Status cancel_shrink_cache(const std::string& cache) override;
-  void on_resize(std::function<void(std::uint64_t inode)> tell) override;
+  void on_file_changed(std::function<void(std::uint64_t inode)> tell) override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;
@@ -78,13 +78,14 @@ class DeviceManagerImpl final : public DeviceManager {
                                 Result<std::unique_ptr<BackingDev>> backing);
   Result<std::shared_ptr<CachedDevice>> reattach(const Entry& entry);
   void attach_missing();
+  void tell_file_changed(std::uint64_t inode) const;
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<OpenCache> caches_;
   std::vector<Entry> entries_;
   std::vector<CacheDevStats> missing_;
-  std::function<void(std::uint64_t)> on_resize_;
+  std::function<void(std::uint64_t)> on_file_changed_;
   std::optional<dev_t> excluded_;  // the filesystem that this process serves
   Worker attacher_;                // last: it runs on all of the above
 };

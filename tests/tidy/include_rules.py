@@ -36,6 +36,7 @@ LIBRARY_HEADERS = {
     "GTest::gtest": r"gtest/.*",
     "GTest::gtest_main": None,
     "PkgConfig::BLKID": r"blkid/.*",
+    "PkgConfig::CAPNG": r"cap-ng\.h",
     "PkgConfig::FUSE3": r"(fuse3/)?(fuse|fuse_lowlevel|fuse_common|fuse_opt|fuse_log)\.h",
     "PkgConfig::ISAL": r"isa-l(/.*|\.h)",
     "PkgConfig::MOUNT": r"libmount/.*",

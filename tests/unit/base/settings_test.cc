@@ -47,6 +47,11 @@ TEST(SettingsTest, TextsMeanWhatPeopleExpect) {
   EXPECT_EQ(value(Setting::dirty_max_age, "24h"), 86'400'000U);
   EXPECT_EQ(value(Setting::writeback_rate_max, "20M"), 20ULL << 20);
   EXPECT_EQ(value(Setting::writeback_rate_max, "0"), 0U);
+  EXPECT_EQ(value(Setting::uid, "0"), 0U);
+  EXPECT_EQ(value(Setting::gid, "65534"), 65534U);
+  EXPECT_EQ(value(Setting::gid, "daemon"), kDaemonsId);
+  EXPECT_EQ(value(Setting::permissions, "640"), 0640U);
+  EXPECT_EQ(value(Setting::permissions, "0640"), 0640U);
 }
 
 TEST(SettingsTest, EverythingElseIsInvalidAndNamesSettingAndText) {
@@ -54,6 +59,16 @@ TEST(SettingsTest, EverythingElseIsInvalidAndNamesSettingAndText) {
       {"mode", "Writeback"},
       {"mode", ""},
       {"mode", "0"},
+      {"uid", "4294967295"},
+      {"uid", "-1"},
+      {"uid", "root"},
+      {"gid", ""},
+      {"permissions", "1777"},
+      {"permissions", "0680"},
+      {"permissions", "00640"},
+      {"permissions", "-640"},
+      {"permissions", "rw-r-----"},
+      {"permissions", ""},
       {"dirty_high", "50"},
       {"dirty_high", "96%"},
       {"dirty_high", "-1%"},

@@ -104,6 +104,7 @@ TEST(Config, NamesThePlaceOfWhatIsWrong) {
       {cache + "[cache_dev.e]\npath = \"/c\"\n", "f:4:8", "already at f:2:8"},
       {device + "dirty_high = \"96%\"\n", "f:5:14", "0% to 95%"},
       {device + "dirty_high = []\n", "f:5:14", "a list"},
+      {device + "permissions = 0o640\n", "f:5:15", "a text"},
       {device + "full_policy = 7\n", "f:5:15", "throttle"},
       {device + "sise = \"1G\"\n", "f:5:1", "backing, cache_dev, size"},
       {device + "size = \"much\"\n", "f:5:8", "much"},

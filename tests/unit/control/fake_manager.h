@@ -108,7 +108,7 @@ class FakeManager final : public DeviceManager {
     return awaited("shrinking", cache);
   }
   Status cancel_shrink_cache(const std::string& cache) override { return named("keep size of", cache); }
-  void on_resize(std::function<void(std::uint64_t)>) override {}
+  void on_file_changed(std::function<void(std::uint64_t)>) override {}
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

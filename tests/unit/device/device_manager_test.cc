@@ -910,7 +910,7 @@ TEST_F(DeviceManagerTest, ABackingThatIsLongerIsUsedAsFarAsItWentUntilTheDeviceI
   stop();
   std::filesystem::resize_file(backing_, kSize + 8192);
   start();
-  manager_->on_resize([&](std::uint64_t inode) { told.push_back(inode); });
+  manager_->on_file_changed([&](std::uint64_t inode) { told.push_back(inode); });
   EXPECT_EQ(stats("db").state, "running");
   EXPECT_NE(stats("db").detail.find(std::to_string(kSize + 8192)), std::string::npos) << stats("db").detail;
   EXPECT_EQ(stats("db").size_bytes, kSize);
