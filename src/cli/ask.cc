@@ -73,7 +73,9 @@ Result<json> wait_for_job(const std::string& mount, std::uint64_t job) {
       const Errc code = errc_from_string(text(*error, "code"));
       return Status(code == Errc::ok ? Errc::failed : code, text(*error, "message"));
     }
-    if (!line) {
+    if (is_quiet()) {
+      // Nothing is said.
+    } else if (!line) {
       line = std::make_unique<ProgressLine>(std::cerr, isatty(STDERR_FILENO) != 0, printable(text(state, "object")),
                                             now());
     } else {

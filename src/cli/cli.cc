@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
+#include "cli/ask.h"
 #include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
 #include "cli/inspect_commands.h"
+#include "cli/list_text.h"
 #include "cli/map_commands.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
@@ -38,6 +40,12 @@ Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool
 int done(const Status& status, bool as_json) {
   if (!status.ok() || !as_json) return report(status);
   return print_json({{"schema", schema_json()}});
+}
+
+int run_ls(const std::string& mount, const OutputStyle& style, bool as_json) {
+  const auto status = ask(mount, "status", nlohmann::json::object());
+  if (!status) return report(status.status());
+  return as_json ? print_json(list_json(*status)) : print(list_text(*status, style));
 }
 
 // What could not be brought up is said, and where there is nothing, what to do next.
@@ -85,6 +93,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   app.add_option("--mount", mount, "The mount to talk to, where several are running")->type_name("MNT");
   bool as_json = false;
   app.add_flag("--json", as_json, "Print results, and errors, as one JSON object");
+  OutputStyle style;
+  app.add_flag("-H", style.bare, "Listings without headings, a tab between columns");
+  app.add_flag("-p", style.exact, "Numbers as they are, in bytes and nanoseconds, not in units for people");
+  bool quiet = false;
+  app.add_flag("-q,--quiet", quiet, "Print nothing but errors");
+  bool yes = false;
+  app.add_flag("--yes", yes, "Ask nothing before data is thrown away; where there is no terminal, nothing is asked");
 
   std::string cache_path;
   std::string size_text;
@@ -137,6 +152,9 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   CLI::App* umount = app.add_subcommand(
       "umount", "Take a mount down; returns when all is on media\n\nExample: pcachefs umount /mnt/pcache");
   umount->add_option("MNT", umount_point, "The mount point")->required();
+
+  CLI::App* ls =
+      app.add_subcommand("ls", "List cache devices, each with its logical devices\n\nExample: pcachefs ls -H -p");
 
   DaemonCommands daemon_commands(app);
   std::string name;
@@ -215,6 +233,9 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   }
 
   report_as_json(as_json);
+  be_quiet(quiet);
+  style.color = !style.bare && may_use_color();
+  if (ls->parsed()) return run_ls(mount, style, as_json);
   if (format->parsed()) {
     const auto size = optional_size(size_text, format_size_option->count() != 0);
     if (!size) return report(size.status());
@@ -222,6 +243,10 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     if (!segment_size) return report(segment_size.status());
     format_options.size_bytes = *size;
     format_options.segment_size_bytes = segment_size->value_or(0);
+    if (format_options.force) {
+      const Status agreed = confirm("What is at " + cache_path + " is overwritten", yes);
+      if (!agreed.ok()) return report(agreed);
+    }
     return done(actions.format(cache_path, format_options), as_json);
   }
   if (mount_command->parsed()) {
@@ -243,7 +268,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (save->parsed()) return run_save(mount, file, as_json);
   if (restore->parsed()) return run_restore(mount, file, as_json);
   if (umount->parsed()) return done(umount_and_wait(umount_point), as_json);
-  if (daemon_commands.parsed()) return daemon_commands.run(mount, as_json);
+  if (daemon_commands.parsed()) return daemon_commands.run(mount, {as_json, style, yes});
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);
   if (salvage->parsed()) return run_salvage(actions, cache_path, name, salvage_options, as_json);

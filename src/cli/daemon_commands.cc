@@ -3,13 +3,18 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "cli/ask.h"
 #include "cli/json_fields.h"
 #include "cli/output.h"
 #include "cli/replies_text.h"
+#include "cli/stats_rate.h"
 #include "cli/stats_text.h"
 #include "cli/status_text.h"
 #include "control/command_table.h"
@@ -70,13 +75,14 @@ std::string absolute(const std::string& path) {
 }
 
 // What a reply is for people. Most commands only do something.
-std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms) {
-  if (command == "status") return status_text(reply);
-  if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms);
-  if (command == "get") return settings_text(reply);
-  if (command == "jobs") return jobs_text(reply);
+std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms,
+                       const OutputStyle& style) {
+  if (command == "status") return status_text(reply, style);
+  if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms, style);
+  if (command == "get") return settings_text(reply, style);
+  if (command == "jobs") return jobs_text(reply, style);
   if (command == "metrics") return text(reply, "text");
-  if (command == "events") return events_text(reply);
+  if (command == "events") return events_text(reply, style);
   if (command == "remove" && args.contains("no_flush")) {
     return "logical device " + printable(text(args, "name")) +
            " is not exposed any more; what only the cache has of it stays there (see status)\n";
@@ -122,8 +128,13 @@ void DaemonCommands::add_form(CLI::App& app, const Command& command) {
   }
   if (name == "stats") {
     form.app->add_flag("--hist", histograms_, "Show how many operations took how long");
-    form.app->add_flag("--reset", reset_, "Begin anew, after printing");
+    CLI::Option* reset = form.app->add_flag("--reset", reset_, "Begin anew, after printing");
+    form.app->add_option("-i,--interval", interval_, "Show a line every so many seconds, of what happened in between")
+        ->type_name("SEC [COUNT]")
+        ->expected(1, 2)
+        ->excludes(reset);
   }
+  if (name == "events") form.app->add_flag("-f,--follow", follow_, "Go on with those to come");
 }
 
 const DaemonCommands::Form* DaemonCommands::given() const {
@@ -152,11 +163,63 @@ Result<json> DaemonCommands::args_of(const Form& form) const {
   return args;
 }
 
-int DaemonCommands::run(const std::string& mount, bool as_json) const {
+int DaemonCommands::run_intervals(const std::string& mount, const std::string& name, const Printing& printing) const {
+  RateArgs rates{name, 0, 0};
+  const std::string& seconds = interval_.front();
+  char* end = nullptr;
+  rates.seconds = std::strtod(seconds.c_str(), &end);
+  if (end == seconds.c_str() || *end != '\0' || !(rates.seconds >= 0.01 && rates.seconds <= 86400)) {
+    return report(Status(Errc::invalid, "an interval is 0.01 to 86400 seconds, not '" + seconds + "'"));
+  }
+  if (interval_.size() > 1) {
+    const std::string& count = interval_.back();
+    const auto [rest, error] = std::from_chars(count.data(), count.data() + count.size(), rates.count);
+    if (error != std::errc() || rest != count.data() + count.size() || rates.count == 0) {
+      return report(Status(Errc::invalid, "how many lines is a number from 1 on, not '" + count + "'"));
+    }
+  }
+  return run_rates(mount, rates, printing.style, printing.as_json);
+}
+
+namespace {
+
+// Those that are known, and then those that come, each second.
+int follow_events(const std::string& mount, std::uint64_t after, const DaemonCommands::Printing& printing) {
+  OutputStyle style = printing.style;
+  for (;;) {
+    const auto reply = ask(mount, "events", {{"after", after}});
+    if (!reply) return report(reply.status());
+    const json events = list(*reply, "events");
+    if (!events.empty()) {
+      after = number(events.back(), "number");
+      int code = 0;
+      if (printing.as_json) {
+        for (const json& event : events) code = code != 0 ? code : print_json_line(event);
+      } else {
+        code = print(events_text(*reply, style));
+      }
+      if (code != 0) return code;
+      style.bare = true;  // one heading is enough
+    }
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace
+
+int DaemonCommands::run(const std::string& mount, const Printing& printing) const {
   const Form& form = *given();
+  const bool as_json = printing.as_json;
   const std::string name = reset_ ? "stats-reset" : form.command->name;
   const auto args = args_of(form);
   if (!args) return report(args.status());
+  if (!interval_.empty()) return run_intervals(mount, text(*args, "name"), printing);
+  if (follow_) return follow_events(mount, number(*args, "after"), printing);
+  if (name == "remove" && args->contains("discard_dirty")) {
+    const Status agreed =
+        confirm("What only the cache has of logical device " + text(*args, "name") + " is thrown away", printing.yes);
+    if (!agreed.ok()) return report(agreed);
+  }
   const auto reply = ask_and_wait(mount, name, *args);
   if (!reply) return report(reply.status());
   if (!as_json) {
@@ -171,7 +234,7 @@ int DaemonCommands::run(const std::string& mount, bool as_json) const {
     const int code = as_json ? print_json(*reply) : print(health_text(*reply));
     return code != 0 ? code : health_exit_code(*reply);
   }
-  return as_json ? print_json(*reply) : print(reply_text(name, *args, *reply, histograms_));
+  return as_json ? print_json(*reply) : print(reply_text(name, *args, *reply, histograms_, printing.style));
 }
 
 }  // namespace pcache

@@ -7,7 +7,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "cli/table.h"
 #include "control/command.h"
 #include "pcache/result.h"
 
@@ -22,7 +24,12 @@ class DaemonCommands {
   // Whether one of them was given.
   bool parsed() const { return given() != nullptr; }
   // Asks the daemon of `mount`, prints what it answers, waits for its job. Returns the exit code.
-  int run(const std::string& mount, bool as_json) const;
+  struct Printing {
+    bool as_json = false;
+    OutputStyle style;
+    bool yes = false;  // nothing is asked
+  };
+  int run(const std::string& mount, const Printing& printing) const;
 
  private:
   struct Word {
@@ -41,6 +48,7 @@ class DaemonCommands {
   void add_form(CLI::App& app, const Command& command);
   const Form* given() const;
   Result<nlohmann::json> args_of(const Form& form) const;
+  int run_intervals(const std::string& mount, const std::string& name, const Printing& printing) const;
 
   std::deque<Form> forms_;
   // What the command line has beyond the table.
@@ -48,6 +56,8 @@ class DaemonCommands {
   bool histograms_ = false;
   bool reset_ = false;
   bool check_ = false;
+  std::vector<std::string> interval_;  // seconds, and how many
+  bool follow_ = false;
 };
 
 }  // namespace pcache

@@ -1,6 +1,5 @@
 #include "cli/replies_text.h"
 
-#include <cstdio>
 #include <ctime>
 
 #include "cli/json_fields.h"
@@ -11,45 +10,56 @@ namespace pcache {
 
 using nlohmann::json;
 
-std::string settings_text(const json& reply) {
-  std::string out;
+std::string settings_text(const json& reply, const OutputStyle& style) {
+  Table table(style, {{"SETTING"}, {"VALUE"}, {"ORIGIN"}});
   for (const json& setting : list(reply, "settings")) {
-    char line[160];
-    std::snprintf(line, sizeof line, "%-20s %-14s %s\n", text(setting, "name").c_str(), text(setting, "value").c_str(),
-                  text(setting, "origin").c_str());
-    out += line;
+    table.add(
+        {printable(text(setting, "name")), printable(text(setting, "value")), printable(text(setting, "origin"))});
   }
-  return out;
+  return table.text();
 }
 
-std::string jobs_text(const json& reply) {
-  std::string out;
+namespace {
+
+std::string what_became_of(const json& job, const OutputStyle& style) {
+  const auto error = job.find("error");
+  if (error != job.end()) return printable(text(*error, "message"));
+  if (number(job, "total_bytes") == 0) return "";
+  if (style.exact) {
+    return std::to_string(number(job, "done_bytes")) + " of " + std::to_string(number(job, "total_bytes"));
+  }
+  return progress_text(
+      {number(job, "done_bytes"), number(job, "total_bytes"), number(job, "bytes_per_second"), number(job, "left_ms")});
+}
+
+std::string time_text(std::uint64_t ms, const OutputStyle& style) {
+  if (style.exact) return std::to_string(ms);
+  const auto seconds = static_cast<std::time_t>(ms / 1000);
+  std::tm utc{};
+  char time[32] = "";
+  if (gmtime_r(&seconds, &utc) != nullptr) std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return time;
+}
+
+}  // namespace
+
+std::string jobs_text(const json& reply, const OutputStyle& style) {
+  Table table(style, {{"JOB", Table::Align::right}, {"COMMAND"}, {"OBJECT"}, {"STATE"}, {"PROGRESS"}});
   for (const json& job : list(reply, "jobs")) {
-    out += std::to_string(number(job, "job")) + "  " + printable(text(job, "command")) + " " +
-           printable(text(job, "object")) + "  " + printable(text(job, "state"));
-    const auto error = job.find("error");
-    if (error != job.end()) {
-      out += ": " + printable(text(*error, "message"));
-    } else if (number(job, "total_bytes") != 0) {
-      out += "  " + progress_text({number(job, "done_bytes"), number(job, "total_bytes"),
-                                   number(job, "bytes_per_second"), number(job, "left_ms")});
-    }
-    out += "\n";
+    table.add({std::to_string(number(job, "job")), printable(text(job, "command")), printable(text(job, "object")),
+               state_text(text(job, "state"), style), what_became_of(job, style)});
   }
-  return out.empty() ? "no job was begun\n" : out;
+  return table.empty() && !style.bare ? "no job was begun\n" : table.text();
 }
 
-std::string events_text(const json& reply) {
-  std::string out;
+std::string events_text(const json& reply, const OutputStyle& style) {
+  Table table(style, {{"NUMBER", Table::Align::right}, {"TIME"}, {"SEVERITY"}, {"KIND"}, {"OBJECT"}, {"MESSAGE"}});
   for (const json& event : list(reply, "events")) {
-    const auto seconds = static_cast<std::time_t>(number(event, "time_ms") / 1000);
-    std::tm utc{};
-    char time[32] = "";
-    if (gmtime_r(&seconds, &utc) != nullptr) std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    out += std::string(time) + "  " + printable(text(event, "kind")) + "  " + printable(text(event, "object")) + ": " +
-           printable(text(event, "message")) + "\n";
+    table.add({std::to_string(number(event, "number")), time_text(number(event, "time_ms"), style),
+               printable(text(event, "severity")), printable(text(event, "kind")), printable(text(event, "object")),
+               printable(text(event, "message"))});
   }
-  return out;
+  return table.empty() && !style.bare ? "nothing has happened\n" : table.text();
 }
 
 std::string health_text(const json& reply) {

@@ -10,18 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-// "850 ns", "1.25 us", "13.0 ms", "2.10 s".
-std::string duration(std::uint64_t nanoseconds) {
-  constexpr const char* kUnits[] = {"ns", "us", "ms", "s"};
-  if (nanoseconds < 1000) return std::to_string(nanoseconds) + " ns";
-  double value = static_cast<double>(nanoseconds);
-  std::size_t unit = 0;
-  for (; value >= 1000 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f %s", value < 10 ? 2 : 1, value, kUnits[unit]);
-  return text;
-}
-
 std::string line(const char* format, auto... values) {
   char text[200];
   std::snprintf(text, sizeof text, format, values...);
@@ -37,7 +25,7 @@ std::string histogram(const json& latency) {
   for (const json& bucket : buckets) {
     const std::uint64_t count = number(bucket, "count");
     const auto bar = static_cast<std::size_t>(static_cast<double>(count) / static_cast<double>(most) * kWidth);
-    out += line("    below %-10s %12llu  ", duration(number(bucket, "below_ns")).c_str(),
+    out += line("    below %-10s %12llu  ", duration_text(number(bucket, "below_ns")).c_str(),
                 static_cast<unsigned long long>(count)) +
            std::string(bar, '#') + "\n";
   }
@@ -46,10 +34,45 @@ std::string histogram(const json& latency) {
 
 }  // namespace
 
-std::string stats_text(const json& stats, bool histograms) {
+std::string duration_text(std::uint64_t nanoseconds) {
+  constexpr const char* kUnits[] = {"ns", "us", "ms", "s"};
+  if (nanoseconds < 1000) return std::to_string(nanoseconds) + " ns";
+  double value = static_cast<double>(nanoseconds);
+  std::size_t unit = 0;
+  for (; value >= 1000 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f %s", value < 10 ? 2 : 1, value, kUnits[unit]);
+  return text;
+}
+
+namespace {
+
+std::string bare_stats(const json& stats, const json& device, bool histograms) {
+  std::string out = "since_ms\t" + std::to_string(number(stats, "since_ms")) + "\n";
+  for (const auto& [key, value] : device.items()) {
+    if (value.is_number_unsigned()) out += key + "\t" + value.dump() + "\n";
+  }
+  for (const json& latency : list(stats, "latencies")) {
+    const std::string name = text(latency, "name");
+    for (const char* key : {"count", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "max_ns"}) {
+      out += name + "." + key + "\t" + std::to_string(number(latency, key)) + "\n";
+    }
+    if (!histograms) continue;
+    for (const json& bucket : list(latency, "buckets")) {
+      out += name + ".below_ns." + std::to_string(number(bucket, "below_ns")) + "\t" +
+             std::to_string(number(bucket, "count")) + "\n";
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string stats_text(const json& stats, bool histograms, const OutputStyle& style) {
   const auto device = stats.find("logic_dev");
   std::string out;
   if (device == stats.end() || !device->is_object()) return out;
+  if (style.bare) return bare_stats(stats, *device, histograms);
   out += "logical device " + text(*device, "name") + ", " +
          line("%.1f", static_cast<double>(number(stats, "since_ms")) / 1000) + " s\n";
   for (const auto& [key, value] : device->items()) {
@@ -59,7 +82,9 @@ std::string stats_text(const json& stats, bool histograms) {
   out += line("  %-14s %12s %10s %10s %10s %10s %10s\n", "", "measured", "mean", "p50", "p99", "p99.9", "max");
   for (const json& latency : list(stats, "latencies")) {
     if (number(latency, "count") == 0) continue;
-    const auto of = [&](const char* key) { return duration(number(latency, key)); };
+    const auto of = [&](const char* key) {
+      return style.exact ? std::to_string(number(latency, key)) : duration_text(number(latency, key));
+    };
     out += line("  %-14s %12llu %10s %10s %10s %10s %10s\n", text(latency, "name").c_str(),
                 static_cast<unsigned long long>(number(latency, "count")), of("mean_ns").c_str(), of("p50_ns").c_str(),
                 of("p99_ns").c_str(), of("p999_ns").c_str(), of("max_ns").c_str());

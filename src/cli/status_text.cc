@@ -2,15 +2,13 @@
 
 #include <sstream>
 
-#include "base/size_text.h"
 #include "cli/json_fields.h"
+#include "cli/output.h"
 
 namespace pcache {
 namespace {
 
 using nlohmann::json;
-
-std::string size(const json& object, const char* key) { return format_size(number(object, key)); }
 
 // With one digit after the point.
 std::string seconds(const json& object, const char* key) {
@@ -23,14 +21,34 @@ std::string promise(const std::string& ack) {
                           : "an acknowledged write survives the daemon's death; power loss after the next flush";
 }
 
+std::string bare_status(const json& status) {
+  std::string out;
+  const auto add = [&out](const std::string& device, const json& fields) {
+    for (const auto& [key, value] : fields.items()) {
+      if (value.is_structured()) continue;
+      out +=
+          device + "\t" + key + "\t" + (value.is_string() ? printable(text(fields, key.c_str())) : value.dump()) + "\n";
+    }
+  };
+  for (const json& cache : list(status, "cache_devs")) add(printable(text(cache, "label")), cache);
+  for (const json& device : list(status, "logic_devs")) {
+    add(printable(text(device, "cache_dev") + "/" + text(device, "name")), device);
+  }
+  return out;
+}
+
 }  // namespace
 
-std::string status_text(const json& status) {
+std::string status_text(const json& status, const OutputStyle& style) {
+  if (style.bare) return bare_status(status);
   std::ostringstream out;
+  const auto size = [&style](const json& object, const char* key) { return size_text(number(object, key), style); };
+  const char* const alarm = style.color ? "\x1b[31m" : "";
+  const char* const plain = style.color ? "\x1b[0m" : "";
   for (const json& cache : list(status, "cache_devs")) {
     if (text(cache, "state") == "missing") {
-      out << "cache device " << text(cache, "label") << "  " << text(cache, "path")
-          << "  MISSING: " << text(cache, "detail") << "\n";
+      out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "  " << alarm
+          << "MISSING: " << plain << text(cache, "detail") << "\n";
       continue;
     }
     out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
@@ -38,22 +56,23 @@ std::string status_text(const json& status) {
         << number(cache, "segments") << " segments used (" << number(cache, "segments_clean")
         << " of them clean), granularity " << text(cache, "granularity") << "\n"
         << "  ack=" << text(cache, "ack") << ": " << promise(text(cache, "ack")) << "\n";
-    if (text(cache, "state") == "failed") out << "  FAILED: " << text(cache, "detail") << "\n";
+    if (text(cache, "state") == "failed") out << "  " << alarm << "FAILED: " << plain << text(cache, "detail") << "\n";
     if (number(cache, "damaged_records") != 0) {
-      out << "  DAMAGED: " << number(cache, "damaged_records") << " key records\n";
+      out << "  " << alarm << "DAMAGED: " << plain << number(cache, "damaged_records") << " key records\n";
     }
     if (number(cache, "repaired_copies") != 0) {
       out << "  repaired: " << number(cache, "repaired_copies") << " copies of metadata\n";
     }
     if (number(cache, "unrepaired_copies") != 0) {
-      out << "  DAMAGED: " << number(cache, "unrepaired_copies") << " copies of metadata cannot be written again\n";
+      out << "  " << alarm << "DAMAGED: " << plain << number(cache, "unrepaired_copies")
+          << " copies of metadata cannot be written again\n";
     }
   }
   for (const json& device : list(status, "logic_devs")) {
     const std::uint64_t hits = number(device, "read_hits");
     const std::uint64_t blocks = hits + number(device, "read_misses");
     out << "logical device " << text(device, "name") << "  " << size(device, "size_bytes") << "  "
-        << text(device, "state") << "  " << text(device, "mode")
+        << state_text(text(device, "state"), style) << "  " << text(device, "mode")
         << (flag(device, "detached") ? ", detached from " : " on ") << text(device, "cache_dev") << "\n"
         << "  backing " << text(device, "backing") << "\n";
     if (!text(device, "pending_mode").empty()) {
@@ -81,7 +100,8 @@ std::string status_text(const json& status) {
       out << "  writes waited " << seconds(device, "throttled_ms") << " for space, " << number(device, "space_waits")
           << " times with none left\n";
     }
-    if (number(device, "lost_bytes") != 0) out << "  LOST: " << size(device, "lost_bytes") << " of dirty data\n";
+    if (number(device, "lost_bytes") != 0)
+      out << "  " << alarm << "LOST: " << plain << size(device, "lost_bytes") << " of dirty data\n";
   }
   if (list(status, "cache_devs").empty()) out << "no cache device\n";
   return out.str();

@@ -45,12 +45,12 @@ for _ in $(seq 600); do
   sleep 0.1
 done
 [ "$(ask /v1/jobs | jq -r ".jobs[] | select(.job == $job) | .state")" = cancelled ] || fail "it was not cancelled"
-p jobs | grep -q "drain dev  cancelled" || fail "jobs does not list it"
+p jobs -H | grep -q $'\tdrain\tdev\tcancelled\t' || fail "jobs does not list it"
 for _ in $(seq 600); do  # a look each second
-  p events | grep -q "writes_wait  dev" && break
+  p events -H | grep -q $'\twrites_wait\tdev\t' && break
   sleep 0.1
 done
-p events | grep -q "writes_wait  dev" || fail "events does not list that writes wait"
+p events -H | grep -q $'\twrites_wait\tdev\t' || fail "events does not list that writes wait"
 ask '/v1/events?follow=0' | jq -se 'any(.kind == "writes_wait")' >/dev/null || fail "no event of it"
 
 say "over TCP everybody may look and nobody change"

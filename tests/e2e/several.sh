@@ -43,7 +43,7 @@ of() { p get "$1" "$2" --json | jq -r '.settings[0] | .value + " " + .origin'; }
 p set b dirty_max_age=2m full_max_wait=3s
 [ "$(of b dirty_max_age) $(of b full_max_wait)" = "120000 stored 3000 stored" ] || fail "$(p get b)"
 [ "$(of c full_max_wait)" = "60000 default" ] || fail "$(p get c)"
-[ "$(p get b full_max_wait | tr -s ' ')" = "full_max_wait 3000 stored" ] || fail "$(p get b full_max_wait)"
+[ "$(p get b full_max_wait -H)" = $'full_max_wait\t3000\tstored' ] || fail "$(p get b full_max_wait)"
 expect_exit 2 p set b full_max_wait=soon
 expect_exit 2 p set b nonsense=1
 expect_exit 2 p set b

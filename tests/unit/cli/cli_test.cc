@@ -261,8 +261,63 @@ TEST_F(CliTest, JobsAreListedForPeople) {
   manager_.outcome(Status(Errc::dirty, "dirty it is"));
   EXPECT_EQ(run({"remove", "e"}), 5);
   EXPECT_EQ(run({"jobs"}), 0);
-  EXPECT_NE(out_.find("1  drain d  done  4 KiB of 4 KiB"), std::string::npos) << out_;
-  EXPECT_NE(out_.find("2  remove e  failed: dirty it is\n"), std::string::npos) << out_;
+  EXPECT_EQ(out_.find("JOB  COMMAND  OBJECT  STATE   PROGRESS\n"), 0U) << out_;
+  EXPECT_NE(out_.find("  1  drain    d       done    4 KiB of 4 KiB"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("  2  remove   e       failed  dirty it is\n"), std::string::npos) << out_;
+  EXPECT_EQ(run({"-H", "-p", "jobs"}), 0);
+  EXPECT_NE(out_.find("1\tdrain\td\tdone\t4096 of 4096\n"), std::string::npos) << out_;
+  EXPECT_EQ(out_.find("JOB"), std::string::npos) << out_;
+}
+
+TEST_F(CliTest, SettingsAreListedForPeopleAndForScripts) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"get", "d"}), 0);
+  EXPECT_EQ(out_, "SETTING     VALUE  ORIGIN\ndirty_high  30%    stored\n");
+  EXPECT_EQ(run({"get", "d", "-H"}), 0);
+  EXPECT_EQ(out_, "dirty_high\t30%\tstored\n");
+}
+
+TEST_F(CliTest, QuietPrintsOnlyErrors) {
+  const auto server = serve("/mnt/x", manager_);
+  for (const auto& words : {std::vector<std::string>{"status"}, {"get", "d"}, {"ls"}, {"version"}, {"drain", "d"}}) {
+    std::vector<std::string> quiet = words;
+    quiet.insert(quiet.begin(), "-q");
+    EXPECT_EQ(run(quiet), 0) << words[0] << " " << printed();
+    EXPECT_EQ(out_ + err_, "") << words[0];
+  }
+  manager_.outcome(Status(Errc::busy, "busy it is"));
+  EXPECT_EQ(run({"get", "d", "--quiet"}), 4);
+  EXPECT_TRUE(is_one_line_of_error()) << printed();
+  manager_.outcome(Status());
+  EXPECT_EQ(run({"version"}), 0);
+  EXPECT_NE(out_, "") << "the next command is not quiet";
+}
+
+TEST_F(CliTest, IntervalsAreRatesALineEach) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"stats", "d", "-i", "0.01", "3"}), 0) << printed();
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 4) << "a heading, and three lines: " << out_;
+  EXPECT_EQ(run({"stats", "d", "-i", "0.01", "2", "-H"}), 0);
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 2) << out_;
+  EXPECT_EQ(run({"stats", "d", "-i", "0.01", "2", "--json"}), 0);
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 2) << out_;
+  EXPECT_EQ(json::parse(out_.substr(0, out_.find('\n')))["name"], "d");
+  for (const char* wrong : {"0", "-1", "x", "1s", "nan", ""}) {
+    EXPECT_EQ(run({"stats", "d", "-i", wrong}), 2) << wrong;
+    EXPECT_TRUE(is_one_line_of_error()) << wrong << printed();
+  }
+  EXPECT_EQ(run({"stats", "d", "-i", "1", "0"}), 2);
+  EXPECT_EQ(run({"stats", "d", "-i", "1", "--reset"}), 2);
+}
+
+TEST_F(CliTest, WhatAMountCouldNotBringUpIsSaid) {
+  problems_ = {"cache device c is not there", "logical device d neither"};
+  ASSERT_EQ(run({"mount", "/m", "--cache", "/c"}), 0);
+  EXPECT_EQ(out_, "");
+  EXPECT_EQ(err_, "pcachefs: warning: cache device c is not there\npcachefs: warning: logical device d neither\n");
+  ASSERT_EQ(run({"mount", "/m", "--cache", "/c", "--json"}), 0);
+  EXPECT_EQ(json::parse(out_)["problems"].size(), 2U) << printed();
+  EXPECT_EQ(err_, "");
 }
 
 TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
