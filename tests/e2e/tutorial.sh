@@ -9,9 +9,9 @@ mkdir "$T/bin"
 ln -s "$(realpath "$PCACHEFS")" "$T/bin/pcachefs"
 mkdir -p /srv /mnt
 PATH=$T/bin:$PATH unshare --mount --propagation private bash -c '
-  unset PCACHEFS_RUN_DIR
+  unset PCACHEFS_RUN_DIR PCACHEFS_CONFIG_DIR
   mkdir -p /run/pcachefs
-  for place in /srv /mnt /dev/shm /run/pcachefs; do mount -t tmpfs tmpfs $place || exit 1; done
+  for place in /srv /mnt /dev/shm /run/pcachefs; do mount -t tmpfs -o mode=755 tmpfs $place || exit 1; done
   python3 "$1" "$2"
   status=$?
   if [ $status -ne 0 ]; then  # take down what is left
