@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -13,16 +11,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <set>
 #include <utility>
 
+#include "base/size_text.h"
 #include "base/unique_fd.h"
 #include "control/control_server.h"
 #include "mount/capabilities.h"
 #include "mount/fuse_ops.h"
+#include "mount/log.h"
+#include "mount/service.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -152,23 +154,34 @@ std::vector<std::string> bring_up(const MountConfig& config, DeviceManager& mana
   return problems;
 }
 
-void log_devices(const StatusReport& report) {
-  for (const CacheDevStats& cache : report.cache_devs) {
-    spdlog::info("cache device {} ({}): granularity {}, ack={}", cache.label, cache.path, cache.granularity, cache.ack);
-    if (cache.damaged_records != 0)
-      spdlog::error("cache device {}: {} key records are damaged", cache.label, cache.damaged_records);
-  }
-  for (const LogicDevStats& device : report.logic_devs) {
-    if (device.state == "running") {
-      spdlog::info("logical device {}: {} dirty bytes", device.name, device.dirty_bytes);
-    } else {
-      spdlog::warn("logical device {} is {}: {}", device.name, device.state, device.detail);
-    }
-  }
+void log_event(const std::string& severity, const std::string& object, const std::string& message) {
+  const auto level = severity == "error"     ? spdlog::level::err
+                     : severity == "warning" ? spdlog::level::warn
+                                             : spdlog::level::info;
+  spdlog::log(level, "{}: {}", object, message);
+}
+
+// One line of what is served.
+std::string summary(const std::string& mount_point, const StatusReport& report) {
+  std::uint64_t dirty = 0;
+  for (const LogicDevStats& device : report.logic_devs) dirty += device.dirty_bytes;
+  const std::size_t count = report.logic_devs.size();
+  return "serving " + mount_point + ": " + std::to_string(count) +
+         (count == 1 ? " logical device" : " logical devices") + ", " + format_size(dirty) + " dirty";
+}
+
+// Tells the service manager how far the recovery is, as often as there is another percent of it.
+std::function<void(const RecoveryProgress&)> recovery_teller(const Service& service) {
+  return [&service, told = std::string()](const RecoveryProgress& now) mutable {
+    const std::uint64_t percent = now.segments == 0 ? 100 : now.segments_done * 100 / now.segments;
+    std::string text = "recovering " + now.cache_dev + ": " + std::to_string(percent) + " %";
+    if (text != told) service.says(text);
+    told = std::move(text);
+  };
 }
 
 // Serves until the end. `ready` is called once: when the mount is ready, or why it cannot be.
-Status serve(const MountConfig& config, const std::string& mount_point,
+Status serve(const MountConfig& config, const std::string& mount_point, const Service& service,
              const std::function<void(const Started&)>& ready) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -185,26 +198,37 @@ Status serve(const MountConfig& config, const std::string& mount_point,
 
   if (Status status = drop_capabilities(!config.http.empty()); !status.ok()) return fail(status);
   auto manager = DeviceManager::create();
+  manager->on_recovery(recovery_teller(service));
   for (const std::string& cache : config.caches) {
+    service.says("opening cache device " + cache);
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
   }
+  service.says("opening what is configured");
   const std::vector<std::string> problems = bring_up(config, *manager);
+  std::atomic<bool> is_ready{false};
+  const ControlListener listener{[&](const StatusReport& report) {
+                                   if (is_ready) service.alive(summary(mount_point, report));
+                                 },
+                                 log_event};
   auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
-                                      {config.http, options_for_registered(config)});
+                                      {config.http, options_for_registered(config), listener});
   if (!control) return fail(control.status());
-  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other}, *manager);
+  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .source = config.source}, *manager);
   if (!mount) return fail(mount.status());
   if (Status status = (*mount)->start(); !status.ok()) return fail(status);
   manager->on_file_changed([&mount](std::uint64_t inode) { (*mount)->attributes_changed(inode); });
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
-  log_devices(manager->status());
   spdlog::info("serving {}", mount_point);
+  service.ready(summary(mount_point, manager->status()));
+  is_ready = true;
   ready({Status(), problems});
 
   pollfd events[] = {{signal_fd.get(), POLLIN, 0}, {umount_fd.get(), POLLIN, 0}, {(*mount)->ended_fd(), POLLIN, 0}};
   while (poll(events, 3, -1) < 0 && errno == EINTR) {
   }
   spdlog::info("closing {}", mount_point);
+  is_ready = false;
+  service.stopping("closing " + mount_point + ": what is under way ends first");
   // No new request and no command comes any more; then the devices answer what is under way (what waits for space they
   // give up) and everything is closed; then the mount goes.
   (*mount)->stop();
@@ -220,8 +244,9 @@ Status run_mount(const MountConfig& config, std::vector<std::string>& problems) 
   const auto mount_point = check_mount_point(config.mount_point);
   if (!mount_point) return mount_point.status();
   if (config.foreground) {
-    spdlog::set_default_logger(spdlog::stderr_color_mt("pcachefs"));
-    return serve(config, *mount_point, [](const Started&) {});  // it logs its problems to where they are seen
+    if (Status status = start_logging(true, config.log_level); !status.ok()) return status;
+    // It logs its problems to where they are seen.
+    return serve(config, *mount_point, Service::from_environment(), [](const Started&) {});
   }
 
   int ends[2];
@@ -241,13 +266,15 @@ Status run_mount(const MountConfig& config, std::vector<std::string>& problems) 
   from_daemon.reset();
   setsid();
   if (chdir("/") != 0) _exit(1);
-  spdlog::set_default_logger(spdlog::syslog_logger_mt("pcachefs", "pcachefs", LOG_PID, LOG_DAEMON));
-  const Status status = serve(config, *mount_point, [&](const Started& outcome) {
+  const auto tell_starter = [&](const Started& outcome) {
     const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
     send_report(to_starter.get(), outcome);
     to_starter.reset();
-  });
+  };
+  Status status = start_logging(false, config.log_level);
+  // Who starts a daemon in the background is the service, if anybody is.
+  status = status.ok() ? serve(config, *mount_point, Service(), tell_starter) : (tell_starter({status, {}}), status);
   _exit(exit_code(status.code()));
 }
 

@@ -15,9 +15,11 @@ struct MountConfig {
   std::vector<std::string> caches;  // absolute paths of cache devices
   Config config;                    // more of them, and logical devices that shall be there
   CacheOptions options;
-  bool foreground = false;   // serve in this process and log to standard error
+  bool foreground = false;   // serve in this process, which may be a service
   bool allow_other = false;  // users besides the mount's owner may look (the files stay the owner's)
   std::string http;          // where to serve HTTP beside the control socket, "ADDR:PORT"; empty: nowhere
+  std::string source;        // what the mount table calls what is mounted
+  std::string log_level;     // the least that is logged, as of start_logging()
 };
 
 // Opens the cache devices, adds the logical devices that are configured and not there yet, mounts, and serves until the

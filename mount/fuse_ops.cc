@@ -214,7 +214,8 @@ fuse_lowlevel_ops operations() {
 Status FuseMount::begin_session(const FuseOptions& fuse_options, DeviceManager& manager) {
   std::string program = "pcachefs";
   std::string flag = "-o";
-  std::string options = "fsname=pcachefs,subtype=pcachefs,default_permissions";
+  std::string options = "subtype=pcachefs,default_permissions,fsname=";
+  for (const char c : fuse_options.source) options += c == ',' || c == '\\' ? std::string{'\\', c} : std::string{c};
   if (fuse_options.allow_other) options += ",allow_other";
   char* argv[] = {program.data(), flag.data(), options.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, argv);

@@ -14,7 +14,8 @@ struct fuse_session;
 namespace pcache {
 
 struct FuseOptions {
-  bool allow_other = false;  // users besides the mount's owner may look
+  bool allow_other = false;         // users besides the mount's owner may look
+  std::string source = "pcachefs";  // what the mount table calls what is mounted
   int seats = Seats::for_this_machine();
 };
 

@@ -26,6 +26,13 @@ Status check_logic_dev_name(const std::string& name);
 // Whether `label` may name a cache device: at most 63 letters, digits, '_', '.' and '-'. An empty one stands for none.
 Status check_cache_dev_label(const std::string& label);
 
+// How much of a cache device's log was read again since it is being opened.
+struct RecoveryProgress {
+  std::string cache_dev;  // its label
+  std::uint64_t segments_done = 0;
+  std::uint64_t segments = 0;
+};
+
 // Thread-safe. Logical devices handed out stay valid while somebody holds them; after remove() their operations
 // give EIO. Destruction stops background work and leaves all cache devices cleanly closed; dirty data stays in the
 // cache.
@@ -51,6 +58,9 @@ class DeviceManager {
   // status() lists a cache device of this label and path as missing, for the reason `why`, until one of that label is
   // opened.
   virtual void expect_cache_dev(const std::string& label, const std::string& path, const Status& why) = 0;
+  // `tell` is called for each segment that open_cache_dev() has replayed, on the thread that calls that. Call it
+  // before.
+  virtual void on_recovery(std::function<void(const RecoveryProgress& progress)> tell) = 0;
 
   // Makes the backing device at `backing_path` a logical device called `name`, and remembers it in the cache device.
   // Errors: invalid, not_found (backing, cache), busy (name taken, backing attached already or in use), permission,
@@ -137,6 +147,8 @@ class DeviceManager {
 
   // Never waits for I/O.
   virtual StatusReport status() const = 0;
+  // Of every cache device. May wait for operations that are under way.
+  virtual std::vector<SegmentMap> segment_maps() const = 0;
 };
 
 }  // namespace pcache

@@ -134,6 +134,16 @@ struct NumberField {
 std::span<const NumberField<LogicDevStats>> logic_dev_numbers();
 std::span<const NumberField<CacheDevStats>> cache_dev_numbers();
 
+// Which segments of a cache device are used for what, in their order.
+struct SegmentMap {
+  std::string cache_dev;  // its label
+  // One character a segment: '.' free, 'c' in use and clean (free as soon as somebody needs it), 'd' to be written back
+  // or filled up first, 'x' damaged, or of a logical device that is not known.
+  std::string states;
+  std::vector<std::string> logic_devs;
+  std::vector<std::int32_t> owners;  // of each segment, a place in logic_devs; -1: none
+};
+
 struct StatusReport {
   std::vector<CacheDevStats> cache_devs;
   std::vector<LogicDevStats> logic_devs;

@@ -56,6 +56,17 @@ Result<std::unique_ptr<Cache>> Cache::open(std::unique_ptr<CacheDev> cache_dev, 
   return cache;
 }
 
+void Cache::on_replay(std::function<void(std::uint64_t done, std::uint64_t segments)> tell) {
+  tell_replay_ = std::move(tell);
+  to_replay_ = tell_replay_ ? pool_.in_use().size() : 0;
+  replayed_ = 0;
+}
+
+void Cache::replayed(std::uint64_t segments) {
+  replayed_ += segments;
+  if (tell_replay_ && segments != 0) tell_replay_(replayed_, to_replay_);
+}
+
 Cache::Cache(std::unique_ptr<CacheDev> cache_dev, const CacheOptions& options, Clock clock)
     : cache_dev_(std::move(cache_dev)),
       options_(options),
@@ -481,6 +492,26 @@ bool Cache::prefault_step() {
   const Geometry& geometry = cache_dev_->geometry();
   cache_dev_->space().prefault(geometry.segment_offset(next_prefault_++), geometry.segment_size);
   return true;
+}
+
+SegmentMap Cache::segment_map() const {
+  SegmentMap map;
+  map.cache_dev = cache_dev_->label();
+  map.states.assign(pool_.total(), '.');
+  map.owners.assign(map.states.size(), -1);
+  const auto set = [&map](SegmentId id, char state, std::int32_t owner) {
+    if (id >= map.states.size()) return;  // the cache device became larger meanwhile
+    map.states[id] = state;
+    map.owners[id] = owner;
+  };
+  for (const SegmentId id : pool_.damaged()) set(id, 'x', -1);
+  for (const SegmentPool::InUse& segment : pool_.in_use()) set(segment.id, 'x', -1);
+  for (const auto& device : devices()) {
+    const auto owner = static_cast<std::int32_t>(map.logic_devs.size());
+    map.logic_devs.push_back(device->name());
+    device->for_each_segment([&](SegmentId id, bool is_clean) { set(id, is_clean ? 'c' : 'd', owner); });
+  }
+  return map;
 }
 
 CacheDevStats Cache::stats() const {

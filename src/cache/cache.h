@@ -38,6 +38,10 @@ class Cache {
   // Stops everything and closes the cache device in order.
   ~Cache();
 
+  // `tell` is called by attach() for each segment that it has replayed, with how many that are since this call, and how
+  // many are in use. Not while operations run.
+  void on_replay(std::function<void(std::uint64_t done, std::uint64_t segments)> tell);
+
   // Brings up a logical device that the cache device holds. With a backing (whose identity the caller has checked) it
   // serves operations as soon as start() was called; without one it only keeps its data.
   Result<std::shared_ptr<CachedDevice>> attach(const CacheDev::Device& device, std::unique_ptr<BackingDev> backing);
@@ -103,8 +107,11 @@ class Cache {
   void cancel_shrink();
 
   CacheDevStats stats() const;
+  SegmentMap segment_map() const;
   // Segments in use by a logical device of which there is no record, damaged or not.
   std::uint32_t orphaned_segments() const { return orphaned_segments_; }
+  // So many more segments were replayed.
+  void replayed(std::uint64_t segments);
   CacheDev& cache_dev() { return *cache_dev_; }
   const CacheOptions& options() const { return options_; }
 
@@ -206,6 +213,9 @@ class Cache {
   const Clock clock_;
   SegmentPool pool_;
   std::uint32_t orphaned_segments_ = 0;
+  std::function<void(std::uint64_t done, std::uint64_t segments)> tell_replay_;
+  std::uint64_t to_replay_ = 0;
+  std::uint64_t replayed_ = 0;
   SlotTable slots_;
   GhostList ghosts_;
   const bool page_media_;

@@ -252,6 +252,8 @@ class CachedDevice final : public LogicDev {
 
   void kick() { worker_.kick(); }
   std::uint32_t place() const { return place_; }
+  // Every segment of its logs, and whether it is clean.
+  void for_each_segment(const std::function<void(SegmentId id, bool is_clean)>& visit) const;
   std::uint32_t stream_count() const { return static_cast<std::uint32_t>(streams_.size()); }
   std::uint32_t device_id() const { return device_id_; }
   // Whether it was given a backing: users see it.

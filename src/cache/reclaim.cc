@@ -49,6 +49,17 @@ void CachedDevice::count_clean_segments(Stream& stream) {
   stream.clean_segments = clean;
 }
 
+void CachedDevice::for_each_segment(const std::function<void(SegmentId id, bool is_clean)>& visit) const {
+  for (const auto& stream : streams_) {
+    const std::lock_guard lock(stream->lock);
+    std::uint32_t clean = stream->clean_segments;
+    for (const StreamLog::Segment& segment : stream->log.segments()) {
+      visit(segment.id, clean != 0);
+      clean -= std::min(clean, 1U);
+    }
+  }
+}
+
 // All of the segment is on the backing, so nothing has to be made durable before it is released: a crash that loses a
 // relocated block, or a newer unflushed one, leaves the backing's value, which is the one before. Only a lost block's
 // record must not vanish; relocate() makes that one durable. Release is durable before the segment can be taken again.

@@ -27,7 +27,10 @@ Status CachedDevice::replay(std::vector<SegmentPool::InUse> segments) {
          " entries): dirty data may be missing");
   }
 
-  if (mode() == Mode::passthrough) segments.clear();  // the record says that they count for nothing
+  if (mode() == Mode::passthrough) {  // the record says that they count for nothing
+    cache_.replayed(segments.size());
+    segments.clear();
+  }
 
   const std::uint64_t slots_per_segment = cache_.cache_dev().geometry().slots_per_segment;
   std::vector<std::vector<SegmentPool::InUse>> by_stream(streams_.size());
@@ -118,7 +121,11 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
     return (key.dirty || key.type == SlotType::lost) && !is_zeroed(block, lsn);
   };
 
+  // Segments are told of as their records come; what is left of them, and those without any, at the end.
+  std::uint64_t visited = 0;
+  const std::uint64_t segments = stream.log.segments().size();
   const auto visit = [&](std::uint64_t lsn, const KeyRecord& record) {
+    if (++visited % slots_per_segment == 0) cache_.replayed(1);
     const LogEntry entry{record.type, record.block, record.count, nullptr, record.payload_crc};
     const bool dirty =
         (record.type == RecordType::write || record.type == RecordType::zero) && is_dirty_epoch(record.epoch, clean);
@@ -166,6 +173,7 @@ std::vector<StreamLog::Hole> CachedDevice::replay_stream(std::uint32_t number, c
     }
   };
   const std::vector<StreamLog::Hole> holes = stream.log.replay(device, visit);
+  cache_.replayed(segments - std::min(segments, visited / slots_per_segment));
 
   // Where clean records are lost, older ones, clean too, might be of the same blocks: the backing is right about them.
   std::uint64_t forget_before = 0;

@@ -7,11 +7,14 @@
 
 #include "base/size_text.h"
 #include "cli/ask.h"
+#include "cli/completion.h"
 #include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
 #include "cli/inspect_commands.h"
 #include "cli/list_text.h"
+#include "cli/manual.h"
 #include "cli/map_commands.h"
+#include "cli/mount_helper.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
 #include "cli/umount.h"
@@ -85,6 +88,15 @@ const char* unknown_word(const CLI::App& app, int argc, char** argv) {
 }  // namespace
 
 int run_cli(int argc, char** argv, const CliActions& actions) {
+  if (auto words = words_of_mount_helper(argc, argv)) {
+    if (!*words) return report(words->status());
+    if ((*words)->empty()) return 0;
+    (*words)->insert((*words)->begin(), "pcachefs");
+    std::vector<char*> pointers;
+    for (std::string& word : **words) pointers.push_back(word.data());
+    return run_cli(static_cast<int>(pointers.size()), pointers.data(), actions);
+  }
+
   CLI::App app("pcachefs: persistent memory in front of slow block devices, as files");
   app.name("pcachefs");
   app.require_subcommand(1);
@@ -130,8 +142,8 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
   mount_command
       ->add_option("-o", mount_options,
-                   "ack=durable|flush, epoch_max_ms=N, allow_other, http=ADDR:PORT, and settings of logical devices "
-                   "for this mount")
+                   "ack=durable|flush, epoch_max_ms=N, allow_other, http=ADDR:PORT, log_level=LEVEL, and settings of "
+                   "logical devices for this mount")
       ->type_name("OPTIONS");
   std::string http;
   mount_command
@@ -146,7 +158,14 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
           "A configuration file, or a directory with pcachefs.toml and conf.d/*.toml; default, where no --cache "
           "is given: /etc/pcachefs")
       ->type_name("PATH");
-  mount_command->add_flag("-f", mount_args.foreground, "Stay in the foreground and log to standard error");
+  mount_command->add_flag("-f", mount_args.foreground,
+                          "Stay in the foreground, as a service does, and log to standard error or to the journal");
+  std::string log_level;
+  mount_command->add_option("--log-level", log_level, "The least to log: debug, info, warning or error; default: info")
+      ->type_name("LEVEL");
+  mount_command
+      ->add_option("--source", mount_args.source, "What the mount table calls what is mounted; default: pcachefs")
+      ->type_name("TEXT");
 
   std::string umount_point;
   CLI::App* umount = app.add_subcommand(
@@ -219,6 +238,14 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
 
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
+  std::string completed_kind;
+  CLI::App* completion = app.add_subcommand("completion",
+                                            "Print a script by which bash completes commands, options and names\n\n"
+                                            "Example: pcachefs completion >/etc/bash_completion.d/pcachefs");
+  completion->add_option("--of", completed_kind, "Print only what a word of this kind (NAME, KEY, JOB) can be")
+      ->type_name("KIND");
+  CLI::App* manual = app.add_subcommand("manual", "Print the commands for the manual page")->group("");
+
   report_as_json(std::find(argv, argv + argc, std::string_view("--json")) != argv + argc);
   // Named before CLI11 sees it: without a subcommand it would only say that one is required.
   if (const char* unknown = unknown_word(app, argc, argv)) {
@@ -252,6 +279,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (mount_command->parsed()) {
     if (Status parsed = parse_mount_options(mount_options, mount_args); !parsed.ok()) return report(parsed);
     if (!http.empty()) mount_args.http = http;
+    if (!log_level.empty()) mount_args.log_level = log_level;
     for (std::string& cache : mount_args.caches) cache = absolute(cache);
     if (Status status = configure_mount(config_path, mount_args); !status.ok()) return report(status);
     return run_mount_command(actions, mount_args, as_json);
@@ -272,6 +300,10 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);
   if (salvage->parsed()) return run_salvage(actions, cache_path, name, salvage_options, as_json);
+  if (completion->parsed()) {
+    return print(completed_kind.empty() ? completion_script(app) : completion_words(completed_kind, mount));
+  }
+  if (manual->parsed()) return print(manual_text(app));
   if (!version->parsed()) return 0;
   if (as_json) return print_json({{"schema", schema_json()}, {"version", kVersion}});
   return print(std::string("pcachefs ") + kVersion + "\n");

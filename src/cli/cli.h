@@ -22,6 +22,8 @@ struct MountArgs {
   bool foreground = false;
   bool allow_other = false;
   std::string http;  // "ADDR:PORT", or empty
+  std::string source = "pcachefs";
+  std::string log_level = "info";
 };
 
 // What the command line does itself instead of asking a daemon; main() supplies it.

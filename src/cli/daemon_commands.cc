@@ -81,6 +81,7 @@ std::string reply_text(const std::string& command, const json& args, const json&
   if (command == "stats" || command == "stats-reset") return stats_text(reply, histograms, style);
   if (command == "get") return settings_text(reply, style);
   if (command == "jobs") return jobs_text(reply, style);
+  if (command == "segments") return segments_text(reply);
   if (command == "metrics") return text(reply, "text");
   if (command == "events") return events_text(reply, style);
   if (command == "remove" && args.contains("no_flush")) {

@@ -9,9 +9,9 @@ int main(int argc, char** argv) {
   const pcache::CliActions actions{
       pcache::format_cache_dev,
       [](const pcache::MountArgs& args, std::vector<std::string>& problems) {
-        return pcache::run_mount(
-            {args.mount_point, args.caches, args.config, args.options, args.foreground, args.allow_other, args.http},
-            problems);
+        return pcache::run_mount({args.mount_point, args.caches, args.config, args.options, args.foreground,
+                                  args.allow_other, args.http, args.source, args.log_level},
+                                 problems);
       },
       pcache::check_cache_dev,
       pcache::dump_cache_dev,

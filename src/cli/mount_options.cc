@@ -15,7 +15,7 @@ Status parse_number(const std::string& key, const std::string& value, std::optio
 }
 
 std::string option_names() {
-  std::string names = "ack, epoch_max_ms, allow_other, http";
+  std::string names = "ack, epoch_max_ms, allow_other, http, log_level";
   for (const SettingInfo& info : all_settings()) {
     if (info.setting != Setting::mode) names += std::string(", ") + info.name;
   }
@@ -44,6 +44,8 @@ Status parse_mount_options(const std::string& text, MountArgs& args) {
     } else if (key == "http") {
       if (value.empty()) return Status(Errc::invalid, "mount option http needs ADDR:PORT");
       args.http = value;
+    } else if (key == "log_level") {
+      args.log_level = value;
     } else if (find_setting(key)) {
       status = parse_assignment(option, args.options.settings);
     } else {

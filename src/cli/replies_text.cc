@@ -1,6 +1,7 @@
 #include "cli/replies_text.h"
 
 #include <ctime>
+#include <map>
 
 #include "cli/json_fields.h"
 #include "cli/output.h"
@@ -50,6 +51,28 @@ std::string jobs_text(const json& reply, const OutputStyle& style) {
                state_text(text(job, "state"), style), what_became_of(job, style)});
   }
   return table.empty() && !style.bare ? "no job was begun\n" : table.text();
+}
+
+std::string segments_text(const json& reply) {
+  constexpr std::size_t kLine = 64;
+  std::string out;
+  for (const json& cache : list(reply, "cache_devs")) {
+    const std::string states = printable(text(cache, "states"));
+    out += "cache device " + printable(text(cache, "label")) + ", a character for each of " +
+           std::to_string(states.size()) + " segments: d dirty, c clean, . free, x damaged\n";
+    for (std::size_t first = 0; first < states.size(); first += kLine) out += "  " + states.substr(first, kLine) + "\n";
+    std::map<std::int64_t, std::size_t> count;
+    for (const json& owner : list(cache, "owners")) {
+      if (owner.is_number_integer()) ++count[owner.get<std::int64_t>()];
+    }
+    std::int64_t place = 0;
+    for (const json& name : list(cache, "logic_devs")) {
+      if (name.is_string())
+        out += "  " + std::to_string(count[place]) + " of " + printable(name.get<std::string>()) + "\n";
+      ++place;
+    }
+  }
+  return out.empty() ? "there is no cache device\n" : out;
 }
 
 std::string events_text(const json& reply, const OutputStyle& style) {

@@ -18,6 +18,9 @@ std::string jobs_text(const nlohmann::json& reply, const OutputStyle& style);
 std::string health_text(const nlohmann::json& reply);
 int health_exit_code(const nlohmann::json& reply);
 
+// Of `segments`: what each character means and a line of them for every 64 segments, for each cache device.
+std::string segments_text(const nlohmann::json& reply);
+
 // Of `events`: a line for each event; with -p its time is in milliseconds since 1970.
 std::string events_text(const nlohmann::json& reply, const OutputStyle& style);
 

@@ -48,8 +48,13 @@ class ControlServer::Impl {
  public:
   Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount,
        const ControlOptions& options)
-      : path_(std::move(path)), context_{manager, std::move(mount_point), std::move(on_umount), jobs_,
-                                         events_, options.cache_options,  options.http_address} {}
+      : path_(std::move(path)), listener_(options.listener), context_{manager,
+                                                                      std::move(mount_point),
+                                                                      std::move(on_umount),
+                                                                      jobs_,
+                                                                      events_,
+                                                                      options.cache_options,
+                                                                      options.http_address} {}
 
   Status listen(const std::string& http_address) {
     if (!http_address.empty()) {
@@ -110,7 +115,12 @@ class ControlServer::Impl {
   }
 
   void look_once() {
-    for (Event& event : watch_.look(context_.manager.status())) events_.add(std::move(event));
+    const StatusReport report = context_.manager.status();
+    for (Event& event : watch_.look(report)) {
+      if (listener_.happened) listener_.happened(severity_of(event.kind), event.object, event.message);
+      events_.add(std::move(event));
+    }
+    if (listener_.looked) listener_.looked(report);
     for (const auto& session : std::exchange(shared_.following, {})) {
       const auto there = session.lock();
       if (!there) continue;
@@ -120,6 +130,7 @@ class ControlServer::Impl {
   }
 
   const std::string path_;
+  const ControlListener listener_;
   Jobs jobs_;
   EventLog events_;
   EventWatch watch_;  // of the I/O thread

@@ -11,9 +11,19 @@
 
 namespace pcache {
 
+// Who is told what the server sees of the devices, on threads of the server, and must return at once. Each may be
+// empty.
+struct ControlListener {
+  // At the start, each second and after commands. It stays out while the server hangs, or a device that it looks at.
+  std::function<void(const StatusReport& report)> looked;
+  // For each event. `severity` is "info", "warning" or "error".
+  std::function<void(const std::string& severity, const std::string& object, const std::string& message)> happened;
+};
+
 struct ControlOptions {
   std::string http_address;    // "ADDR:PORT"; empty: the unix socket alone
   CacheOptions cache_options;  // for cache devices that are registered
+  ControlListener listener;
 };
 
 // Answers HTTP (docs/control.md) on a unix socket, each connection in its own order, and on a TCP address where that is

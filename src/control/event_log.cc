@@ -53,11 +53,13 @@ KindInfo info(EventKind kind) {
 
 const char* to_string(EventKind kind) { return info(kind).name; }
 
+const char* severity_of(EventKind kind) { return info(kind).severity; }
+
 json to_json(const LoggedEvent& event) {
   return {{"number", event.number},
           {"time_ms", event.time_ms},
           {"kind", info(event.event.kind).name},
-          {"severity", info(event.event.kind).severity},
+          {"severity", severity_of(event.event.kind)},
           {"object", event.event.object},
           {"message", event.event.message}};
 }

@@ -30,6 +30,8 @@ enum class EventKind : std::uint8_t {
   writes_go_on,
 };
 const char* to_string(EventKind kind);
+// "info", "warning", "error".
+const char* severity_of(EventKind kind);
 
 struct Event {
   EventKind kind;

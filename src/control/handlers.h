@@ -7,7 +7,7 @@
 
 namespace pcache {
 
-// status_handlers.cc: what there is and what it did. None of them waits.
+// status_handlers.cc: what there is and what it did. None of them but segments() waits.
 Result<nlohmann::json> ping(const CommandContext& context, const Args& args);
 Result<nlohmann::json> version(const CommandContext& context, const Args& args);
 Result<nlohmann::json> describe(const CommandContext& context, const Args& args);
@@ -16,6 +16,7 @@ Result<nlohmann::json> stats(const CommandContext& context, const Args& args);
 Result<nlohmann::json> reset_stats(const CommandContext& context, const Args& args);
 Result<nlohmann::json> events(const CommandContext& context, const Args& args);
 Result<nlohmann::json> metrics(const CommandContext& context, const Args& args);
+Result<nlohmann::json> segments(const CommandContext& context, const Args& args);
 Result<nlohmann::json> get(const CommandContext& context, const Args& args);
 
 // device_handlers.cc: what there is changes.

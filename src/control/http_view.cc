@@ -125,6 +125,10 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
          const auto name = t.query.find("name");
          return HttpAnswer(look(c, "stats", name == t.query.end() ? json::object() : json{{"name", name->second}}));
        }},
+      {"/v1/segments",
+       [](const auto& c, const auto&...) {
+         return HttpAnswer(LaterReply([&c] { return look(c, "segments", json::object()); }));
+       }},
       {"/v1/jobs", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "jobs", json::object())); }},
       {"/v1/describe", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "describe", json::object())); }},
       {"/v1/events", [](const auto&, const Target& t, const auto&) { return answer_events(t); }},
@@ -132,10 +136,10 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
   };
   const auto found = looks.find(target.path);
   if (!is_rpc && found == looks.end()) {
-    return refusal(404,
-                   Status(Errc::not_found, "there is no " + target.path.substr(0, 64) +
-                                               "; there are /, /metrics, /v1/rpc, /v1/status, /v1/stats, /v1/jobs, "
-                                               "/v1/describe, /v1/events, /healthz"));
+    return refusal(404, Status(Errc::not_found,
+                               "there is no " + target.path.substr(0, 64) +
+                                   "; there are /, /metrics, /v1/rpc, /v1/status, /v1/stats, /v1/segments, /v1/jobs, "
+                                   "/v1/describe, /v1/events, /healthz"));
   }
   if (request.method != method) {
     return refusal(405, Status(Errc::invalid, target.path + " is asked with " + method));

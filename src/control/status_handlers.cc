@@ -61,6 +61,15 @@ Result<json> metrics(const CommandContext& context, const Args& args) {
   return json{{"text", metrics_text(context.manager, open ? MetricsFormat::openmetrics : MetricsFormat::prometheus)}};
 }
 
+Result<json> segments(const CommandContext& context, const Args&) {
+  json caches = json::array();
+  for (const SegmentMap& map : context.manager.segment_maps()) {
+    caches.push_back(
+        {{"label", map.cache_dev}, {"states", map.states}, {"logic_devs", map.logic_devs}, {"owners", map.owners}});
+  }
+  return json{{"cache_devs", std::move(caches)}};
+}
+
 Result<json> get(const CommandContext& context, const Args& args) {
   const std::string key = args.text("key");
   if (!key.empty() && !find_setting(key)) return unknown_setting(key);

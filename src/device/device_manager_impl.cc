@@ -161,11 +161,17 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   }
   OpenCache open(std::move(*cache), free_cache_id());
   std::vector<Entry> attached;
+  if (on_recovery_) {
+    (*cache)->on_replay([this, label](std::uint64_t done, std::uint64_t segments) {
+      on_recovery_({label, done, segments});
+    });
+  }
   for (const CacheDev::Device& device : devices) {
     auto entry = bring_up(open.use(), device, open_recorded(device.record));
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
+  (*cache)->on_replay(nullptr);
   if (promises_share_min(options)) {
     if (Status status = open->check_share_min(nullptr, 0); !status.ok()) return status;
   }
@@ -714,6 +720,13 @@ std::vector<std::shared_ptr<LogicDev>> DeviceManagerImpl::list() const {
   }
   std::sort(devices.begin(), devices.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
   return devices;
+}
+
+std::vector<SegmentMap> DeviceManagerImpl::segment_maps() const {
+  const std::shared_lock lock(mutex_);
+  std::vector<SegmentMap> maps;
+  for (const auto& cache : caches_) maps.push_back(cache->segment_map());
+  return maps;
 }
 
 StatusReport DeviceManagerImpl::status() const {

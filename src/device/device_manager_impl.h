@@ -44,11 +44,15 @@ class DeviceManagerImpl final : public DeviceManager {
   Status begin_shrink_cache(const std::string& cache, std::uint64_t size_bytes) override;
   Result<Progress> await_shrink_cache(const std::string& cache, std::uint64_t timeout_ms) override;
   Status cancel_shrink_cache(const std::string& cache) override;
+  void on_recovery(std::function<void(const RecoveryProgress& progress)> tell) override {
+    on_recovery_ = std::move(tell);
+  }
   void on_file_changed(std::function<void(std::uint64_t inode)> tell) override;
   std::shared_ptr<LogicDev> find(const std::string& name) const override;
   std::shared_ptr<LogicDev> find_inode(std::uint64_t inode) const override;
   std::vector<std::shared_ptr<LogicDev>> list() const override;
   StatusReport status() const override;
+  std::vector<SegmentMap> segment_maps() const override;
   void exclude_filesystem(std::uint64_t device_number) override;
 
  private:
@@ -85,6 +89,7 @@ class DeviceManagerImpl final : public DeviceManager {
   std::vector<OpenCache> caches_;
   std::vector<Entry> entries_;
   std::vector<CacheDevStats> missing_;
+  std::function<void(const RecoveryProgress&)> on_recovery_;
   std::function<void(std::uint64_t)> on_file_changed_;
   std::optional<dev_t> excluded_;  // the filesystem that this process serves
   Worker attacher_;                // last: it runs on all of the above

@@ -77,6 +77,7 @@ class SegmentPool {
   std::uint32_t total() const { return total_.load(std::memory_order_relaxed); }
   std::uint32_t free_count() const { return free_count_.load(std::memory_order_relaxed); }
   std::uint32_t borrowed_count() const { return borrowed_count_.load(std::memory_order_relaxed); }
+  const std::vector<SegmentId>& damaged() const { return damaged_; }
   std::uint32_t damaged_count() const { return static_cast<std::uint32_t>(damaged_.size()); }
   // Copies of entries that were damaged and stored again.
   const Repairs& repairs() const { return repairs_; }

@@ -28,7 +28,7 @@ return {
   devices: all("#device option").map((o) => o.value),
   points: Object.fromEntries(all("svg").map((s) => [s.id, [...s.querySelectorAll("polyline")].map(
     (p) => p.getAttribute("points").split(" ").filter((w) => w).map((w) => Number(w.split(",")[1])))])),
-  squares: { dirty: all("#map .dirty").length, clean: all("#map .clean").length, all: all("#map i").length },
+  map: text("maptext"), squares: { dirty: all("#map .dirty").length, clean: all("#map .clean").length, all: all("#map i").length },
   latencies: Object.fromEntries(all("#latencies tr").map((r) => [r.cells[0].textContent,
     [...r.cells].slice(1).map((c) => c.textContent)])),
   events: all("#events .kind").map((k) => k.textContent),
@@ -108,7 +108,8 @@ def lacks(shown, mount, device):
             len(curve) >= 5 and len(set(curve)) > 1 for curve in shown["points"]["throughput"]),
         "hit ratio": number(shown["ratio"]) is not None and 0 <= number(shown["ratio"]) <= 100,
         "dirty bytes": number(shown["dirty"]) is not None,
-        "segments": shown["squares"]["dirty"] + shown["squares"]["clean"] > 0,
+        "segments": shown["squares"]["dirty"] + shown["squares"]["clean"] > 0 and
+                    shown["squares"]["all"] == 60 and "60 segments" in shown["map"],
         "latencies": all(op in latencies and positive(latencies[op][0]) for op in ("read", "write", "backing write")),
         "event": "logic dev added" in shown["events"],
     }

@@ -75,7 +75,9 @@ class EchoManager final : public DeviceManager {
   Status begin_shrink_cache(const std::string& cache, std::uint64_t) override { return called(cache); }
   Result<Progress> await_shrink_cache(const std::string&, std::uint64_t) override { return Progress{true, 0}; }
   Status cancel_shrink_cache(const std::string& cache) override { return called(cache); }
+  void on_recovery(std::function<void(const RecoveryProgress&)>) override {}
   void on_file_changed(std::function<void(std::uint64_t)>) override {}
+  std::vector<SegmentMap> segment_maps() const override { return {}; }
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }

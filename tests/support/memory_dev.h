@@ -92,7 +92,9 @@ class OneDevice final : public DeviceManager {
   Status begin_shrink_cache(const std::string&, std::uint64_t) override { return Status(); }
   Result<Progress> await_shrink_cache(const std::string&, std::uint64_t) override { return Progress{true, 0}; }
   Status cancel_shrink_cache(const std::string&) override { return Status(); }
+  void on_recovery(std::function<void(const RecoveryProgress&)>) override {}
   void on_file_changed(std::function<void(std::uint64_t)>) override {}
+  std::vector<SegmentMap> segment_maps() const override { return {}; }
   Result<LogicDevActivity> activity(const std::string&, bool) override { return LogicDevActivity(); }
   Status remove(const std::string&, DirtyData) override { return Status(); }
   Result<std::uint64_t> begin_drain(const std::string&) override { return std::uint64_t{0}; }

@@ -41,6 +41,7 @@ LIBRARY_HEADERS = {
     "PkgConfig::ISAL": r"isa-l(/.*|\.h)",
     "PkgConfig::MOUNT": r"libmount/.*",
     "PkgConfig::PMEM2": r"libpmem2(/.*|\.h)",
+    "PkgConfig::SYSTEMD": r"systemd/.*",
     "PkgConfig::URING": r"liburing(/.*|\.h)",
     "PkgConfig::UUID": r"uuid/.*",
     "Threads::Threads": None,

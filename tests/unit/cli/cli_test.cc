@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "control/command_table.h"
 #include "control/control_server.h"
 #include "control/version.h"
 #include "tests/unit/control/fake_manager.h"
@@ -251,6 +252,14 @@ TEST_F(CliTest, StatusForMonitoringHasCodesOfItsOwn) {
   EXPECT_EQ(run({"status", "--check", "--json"}), 11);
   EXPECT_EQ(json::parse(out_)["health"]["level"], "critical");
   EXPECT_EQ(run({"status", "other", "--check"}), 3) << "an error is an error";
+}
+
+TEST_F(CliTest, SegmentsAreAMapForPeople) {
+  const auto server = serve("/mnt/x", manager_);
+  EXPECT_EQ(run({"segments"}), 0);
+  EXPECT_EQ(out_,
+            "cache device fast, a character for each of 5 segments: d dirty, c clean, . free, x damaged\n"
+            "  dcc.x\n  2 of db\n  1 of vm\n");
 }
 
 TEST_F(CliTest, JobsAreListedForPeople) {
@@ -573,6 +582,63 @@ TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
   }
   EXPECT_EQ(err_, "");
   EXPECT_TRUE(formatted_.empty() && mounted_.empty());
+}
+
+TEST_F(CliTest, EveryCommandHasAnExampleAndIsInTheManualAndCompleted) {
+  ASSERT_EQ(run({"manual"}), 0) << printed();
+  const std::string manual = out_;
+  ASSERT_EQ(run({"completion"}), 0) << printed();
+  const std::string script = out_;
+  std::vector<std::string> names{"format", "mount", "check", "dump", "salvage", "completion"};
+  for (const Command& command : all_commands()) {
+    const std::string name = command.name;
+    if (name != "ping" && name != "describe" && name != "stats-reset") names.push_back(name);
+  }
+  for (const std::string& name : names) {
+    ASSERT_EQ(run({name, "--help"}), 0) << name;
+    EXPECT_NE(out_.find("\nExample: pcachefs " + name), std::string::npos) << out_;
+    EXPECT_NE(manual.find("\n## pcachefs " + name), std::string::npos) << name << " is not in\n" << manual;
+    EXPECT_NE(script.find(" " + name), std::string::npos) << name << " is not in\n" << script;
+  }
+  // Words, options with and without a value, and what would be markup.
+  for (const char* text : {"_BACKING_\n\t", "*\\-\\-size* _S_\n\t", "*\\-\\-no\\-flush*\n\t", "epoch\\_max\\_ms",
+                           "Example: *pcachefs flush db*"}) {
+    EXPECT_NE(manual.find(text), std::string::npos) << text << " is not in\n" << manual;
+  }
+}
+
+TEST_F(CliTest, CompletionAsksWhatThereIs) {
+  EXPECT_EQ(run({"completion", "--of", "NAME"}), 0);  // nobody answers
+  EXPECT_EQ(out_ + err_, "");
+  StatusReport report;
+  report.logic_devs.resize(2);
+  report.logic_devs[0].name = "db";
+  report.logic_devs[1].name = "vm1";
+  manager_.report(report);
+  const auto server = serve("/mnt/x", manager_);
+  ASSERT_EQ(run({"completion", "--of", "NAME"}), 0) << printed();
+  EXPECT_EQ(out_, "db\nvm1\n");
+  ASSERT_EQ(run({"completion", "--of", "KEY"}), 0) << printed();
+  EXPECT_NE(("\n" + out_).find("\ndirty_high\n"), std::string::npos) << out_;
+  ASSERT_EQ(run({"completion", "--of", "KEY=VALUE"}), 0) << printed();
+  EXPECT_NE(("\n" + out_).find("\ndirty_high=\n"), std::string::npos) << out_;
+  ASSERT_EQ(run({"completion", "--of", "TEXT"}), 0) << printed();
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(CliTest, AsAMountHelperItMounts) {
+  std::vector<std::string> words{"/sbin/mount.pcachefs", "/dev/dax0.0", "/m", "-o",
+                                 "rw,nofail,ack=durable,log_level=error"};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  ASSERT_EQ(run_cli(static_cast<int>(argv.size()), argv.data(), actions_), 0);
+  ASSERT_EQ(mounted_.size(), 1U);
+  EXPECT_EQ(mounted_[0].mount_point, "/m");
+  EXPECT_EQ(mounted_[0].caches, std::vector<std::string>{"/dev/dax0.0"});
+  EXPECT_EQ(mounted_[0].source, "/dev/dax0.0");
+  EXPECT_EQ(mounted_[0].options.ack, Ack::durable);
+  EXPECT_EQ(mounted_[0].log_level, "error");
+  EXPECT_FALSE(mounted_[0].foreground);
 }
 
 }  // namespace

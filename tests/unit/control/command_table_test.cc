@@ -36,6 +36,7 @@ TEST(CommandTable, SaysWhoMayCallAndWhatTakesLong) {
       {"jobs", Caller::anyone, Pace::at_once},
       {"cancel", Caller::owner, Pace::at_once},
       {"events", Caller::anyone, Pace::at_once},
+      {"segments", Caller::anyone, Pace::slow},
       {"metrics", Caller::anyone, Pace::at_once},
       {"ping", Caller::anyone, Pace::at_once},
       {"version", Caller::anyone, Pace::at_once},

@@ -354,6 +354,7 @@ TEST_F(ControlServerTest, PathsAreForLooking) {
   EXPECT_EQ(ask(get("/v1/status")).value()["cache_devs"][0]["label"], "fast");
   EXPECT_EQ(ask(get("/v1/stats?name=db")).value()["logic_dev"]["writes"], 3);
   EXPECT_EQ(ask(get("/v1/stats")).status, 400);
+  EXPECT_EQ(ask(get("/v1/segments")).value()["cache_devs"][0]["owners"], json({0, 0, 1, -1, -1}));
   EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
   EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "register");
   RawClient::Reply metrics = ask(get("/metrics"));
@@ -521,6 +522,40 @@ TEST_F(ControlServerTest, ReplacesADeadDaemonsSocketAndOnlyThat) {
   EXPECT_TRUE(call("ping").ok()) << "the refused server took the socket away";
   server_.reset();
   EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(ControlServerTest, TheDaemonIsToldOfEachLookAndOfEvents) {
+  std::mutex mutex;
+  std::size_t looks = 0;
+  std::vector<std::string> told;
+  StatusReport report;
+  report.logic_devs.resize(1);
+  report.logic_devs[0].name = "db";
+  report.logic_devs[0].state = "failed";
+  report.logic_devs[0].detail = "damaged";
+  manager_.report(report);
+  ControlListener listener;
+  listener.looked = [&](const StatusReport& now) {
+    const std::lock_guard lock(mutex);
+    looks += now.logic_devs.size() == 1 && now.logic_devs[0].name == "db" ? 1U : 0U;
+  };
+  listener.happened = [&](const std::string& severity, const std::string& object, const std::string& message) {
+    const std::lock_guard lock(mutex);
+    told.push_back(severity + " " + object + ": " + message);
+  };
+  const auto server = ControlServer::start("/mnt/y", manager_, [] {}, {"", {}, std::move(listener)});
+  ASSERT_TRUE(server.ok()) << server.status().message();
+  const auto looked = [&] {
+    const std::lock_guard lock(mutex);
+    return looks;
+  };
+  EXPECT_GE(looked(), 1U) << "before it answers";
+  for (int i = 0; looked() < 3 && i < 10 * kPatienceSeconds; ++i) usleep(100'000);
+  EXPECT_GE(looked(), 3U);
+  const std::lock_guard lock(mutex);
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0].rfind("info db: ", 0), 0U) << told[0];
+  EXPECT_EQ(told[1], "warning db: it is failed: damaged");
 }
 
 // The peer's user decides, not what the file system lets through.

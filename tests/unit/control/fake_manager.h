@@ -108,11 +108,13 @@ class FakeManager final : public DeviceManager {
     return awaited("shrinking", cache);
   }
   Status cancel_shrink_cache(const std::string& cache) override { return named("keep size of", cache); }
+  void on_recovery(std::function<void(const RecoveryProgress&)>) override {}
   void on_file_changed(std::function<void(std::uint64_t)>) override {}
   std::shared_ptr<LogicDev> find(const std::string&) const override { return nullptr; }
   std::shared_ptr<LogicDev> find_inode(std::uint64_t) const override { return nullptr; }
   std::vector<std::shared_ptr<LogicDev>> list() const override { return {}; }
   void exclude_filesystem(std::uint64_t) override {}
+  std::vector<SegmentMap> segment_maps() const override { return {{"fast", "dcc.x", {"db", "vm"}, {0, 0, 1, -1, -1}}}; }
   StatusReport status() const override {
     const std::lock_guard lock(mutex_);
     return report_;

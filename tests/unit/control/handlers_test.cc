@@ -302,6 +302,12 @@ TEST_F(HandlersTest, MetricsComeInBothFormats) {
   EXPECT_EQ(run("metrics", {{"format", "xml"}}).status().code(), Errc::invalid);
 }
 
+TEST_F(HandlersTest, SegmentsAreThoseOfEachCacheDevice) {
+  const json expected = {
+      {{"label", "fast"}, {"states", "dcc.x"}, {"logic_devs", {"db", "vm"}}, {"owners", {0, 0, 1, -1, -1}}}};
+  EXPECT_EQ(run("segments")->at("cache_devs"), expected);
+}
+
 TEST_F(HandlersTest, UmountAsksOnce) {
   EXPECT_TRUE(run("umount").ok());
   EXPECT_EQ(umounts_, 1);

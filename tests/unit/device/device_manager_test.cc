@@ -903,6 +903,52 @@ TEST_F(DeviceManagerTest, ABackingThatIsShorterIsNeverWrittenTo) {
   EXPECT_EQ(read("db", 0, 17), "only in the cache");
 }
 
+TEST_F(DeviceManagerTest, TheMapHasEverySegmentWithItsStateAndOwner) {
+  add("db", backing_);
+  write("db", 0, std::string(kSize / 2, 'x'));
+  const auto check_map = [this] {
+    const std::vector<SegmentMap> maps = manager_->segment_maps();
+    const CacheDevStats cache = manager_->status().cache_devs[0];
+    ASSERT_EQ(maps.size(), 1U);
+    const auto count = [&](char state) {
+      return static_cast<std::uint64_t>(std::count(maps[0].states.begin(), maps[0].states.end(), state));
+    };
+    EXPECT_EQ(maps[0].cache_dev, cache.label);
+    EXPECT_EQ(maps[0].logic_devs, std::vector<std::string>{"db"});
+    ASSERT_EQ(maps[0].states.size(), cache.segments);
+    ASSERT_EQ(maps[0].owners.size(), cache.segments);
+    EXPECT_EQ(count('.'), cache.segments_free);
+    EXPECT_EQ(count('c'), cache.segments_clean);
+    EXPECT_EQ(count('d'), cache.segments_dirty);
+    for (std::size_t i = 0; i < maps[0].states.size(); ++i)
+      EXPECT_EQ(maps[0].owners[i], maps[0].states[i] == '.' ? -1 : 0);
+  };
+  check_map();
+  ASSERT_TRUE(manager_->flush("db").ok());
+  check_map();
+  EXPECT_NE(manager_->segment_maps()[0].states.find('c'), std::string::npos);
+}
+
+TEST_F(DeviceManagerTest, HowFarARecoveryIsIsToldSegmentBySegment) {
+  add("db", backing_);
+  std::string text(kSize / 2, 'x');
+  write("db", 0, text);
+  stop();
+  manager_ = DeviceManager::create();
+  std::vector<RecoveryProgress> told;
+  manager_->on_recovery([&](const RecoveryProgress& progress) { told.push_back(progress); });
+  ASSERT_TRUE(manager_->open_cache_dev(cache_, {}).ok());
+  ASSERT_GE(told.size(), 2U);
+  std::uint64_t before = 0;
+  for (const RecoveryProgress& now : told) {
+    EXPECT_EQ(now.cache_dev, manager_->status().cache_devs[0].label);
+    EXPECT_EQ(now.segments, manager_->status().cache_devs[0].segments_used);
+    EXPECT_GT(now.segments_done, before);
+    before = now.segments_done;
+  }
+  EXPECT_EQ(before, told.back().segments);
+}
+
 TEST_F(DeviceManagerTest, ABackingThatIsLongerIsUsedAsFarAsItWentUntilTheDeviceIsResized) {
   std::vector<std::uint64_t> told;
   add("db", backing_);

@@ -1,0 +1,50 @@
+#include "mount/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/sinks/systemd_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+namespace pcache {
+namespace {
+
+constexpr const char* kName = "pcachefs";
+constexpr std::array<const char*, 4> kLevels{"debug", "info", "warning", "error"};
+
+// The service manager says which stream it has connected to the journal (systemd.exec(5)); another may be in its place.
+bool stderr_is_journal() {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat st {};
+  return stream != nullptr && fstat(STDERR_FILENO, &st) == 0 &&
+         stream == std::to_string(st.st_dev) + ":" + std::to_string(st.st_ino);
+}
+
+bool there_is_a_journal() {
+  struct stat st {};
+  return stat("/run/systemd/journal/socket", &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+}  // namespace
+
+Status start_logging(bool foreground, const std::string& level) {
+  if (std::find(kLevels.begin(), kLevels.end(), level) == kLevels.end()) {
+    return Status(Errc::invalid, "there is no log level '" + level + "'; there are debug, info, warning, error");
+  }
+  if (foreground ? stderr_is_journal() : there_is_a_journal()) {
+    spdlog::set_default_logger(spdlog::systemd_logger_mt(kName, kName));
+  } else if (foreground) {
+    spdlog::set_default_logger(spdlog::stderr_color_mt(kName));
+  } else {
+    spdlog::set_default_logger(spdlog::syslog_logger_mt(kName, kName, LOG_PID, LOG_DAEMON));
+  }
+  spdlog::set_level(spdlog::level::from_str(level));
+  return Status();
+}
+
+}  // namespace pcache

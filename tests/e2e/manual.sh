@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The manual page: every command and option of the command line is in it, and it is rendered without a warning. And what
+# bash completes.
+. "$(dirname "$0")/lib.sh"
+for program in scdoc man; do command -v $program >/dev/null || skip "no $program"; done
+DOCS=$(cd "$(dirname "$0")/../../docs/man" && pwd)
+
+say "it is rendered without a warning"
+cmake -DPCACHEFS="$PCACHEFS" -DSCDOC=scdoc -DPROJECT_VERSION=0 -DSOURCE="$DOCS/pcachefs.8.scd.in" \
+  -DPAGE="$T/pcachefs.8" -P "$DOCS/make_page.cmake"
+LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=100 man --warnings -E UTF-8 -l "$T/pcachefs.8" >"$T/page" 2>"$T/err" ||
+  { cat "$T/err"; fail "man does not render it"; }
+[ ! -s "$T/err" ] || { cat "$T/err"; fail "it is rendered with warnings"; }
+col -bx <"$T/page" >"$T/text"
+[ "$(wc -l <"$T/text")" -gt 200 ] || fail "it has only $(wc -l <"$T/text") lines"
+
+say "it has every command and option"
+# What `--help` says, which CLI11 makes of the same command line, and which lists subcommands after two blanks.
+commands=$(p --help | sed -n '/^Subcommands:/,$p' | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p')
+[ "$(wc -w <<<"$commands")" -ge 20 ] || fail "there are only the commands $commands"
+for command in $commands; do
+  grep -q "^ *pcachefs $command\( \|\$\)" "$T/text" || fail "the command $command is missing"
+  sed -n "/^   pcachefs $command\( \|\$\)/,/^   pcachefs \|^[A-Z]/p" "$T/text" >"$T/section"
+  [ "$(wc -l <"$T/section")" -ge 4 ] || fail "there is no section of $command"
+  for option in $(p "$command" --help | grep -o '^  *-[a-z-]*\(,--[a-z-]*\)\?' | tr ', ' '\n\n' | grep -v '^\(-h\|--help\)\?$'); do
+    grep -q -- "$option\( \|,\|\$\)" "$T/section" || { cat "$T/section"; fail "option $option of $command is missing"; }
+  done
+  grep -q "Example: pcachefs $command" "$T/section" || fail "there is no example of $command"
+done
+
+say "bash completes"
+p completion >"$T/completion"
+bash -n "$T/completion"
+simple_setup
+completed() {  # COMPLETION... : the words after `pcachefs`, of which the last is being typed
+  bash --norc -c '
+    compopt() { :; }  # there is no readline here
+    . "$1"; COMP_WORDS=("$2" "${@:3}"); COMP_CWORD=$(($# - 2)); _pcachefs; printf "%s\n" "${COMPREPLY[@]}"
+  ' bash "$T/completion" "$PCACHEFS" "$@" | sort | tr '\n' ' '
+}
+expect_completed() {
+  local want=$1; shift
+  [ "$(completed "$@")" = "$want" ] || fail "$* is completed to $(completed "$@")instead of $want"
+}
+expect_completed "drain dump " d
+expect_completed "dev " flush ""
+expect_completed "dev " --mount "$MNT" --json flush d
+expect_completed "dirty_high " get dev dirty_h
+expect_completed "dirty_high= " set dev dirty_h
+expect_completed "--discard-dirty " remove --d
+expect_completed "--json " status --js
+expect_completed "$SHM/cache " check "$SHM/ca"
+expect_completed "$MNT " umount "$T/mn"
+expect_completed " " flush dev ""
+expect_completed " " nonsense x

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The Debian package: installed where nothing is but what it depends on, it gives a working pcachefs; removed, it leaves
+# nothing.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/package.bash"
+
+say "it is installed"
+make_root
+dpkg-deb -c "$DEB" >"$T/contents"
+for file in usr/sbin/pcachefs 'usr/sbin/mount.pcachefs -> pcachefs' 'usr/sbin/mount.fuse.pcachefs -> pcachefs' \
+  'usr/sbin/umount.fuse.pcachefs -> pcachefs' lib/systemd/system/pcachefs@.service usr/share/doc/pcachefs/copyright; do
+  grep -q "$file\$" "$T/contents" || { cat "$T/contents"; fail "the package lacks $file"; }
+done
+! grep -v ' root/root ' "$T/contents" || fail "not everything is root's"
+! grep -q '/usr/local\|/tests/' "$T/contents" || fail "it has what it should not have"
+[ "$(in_root pcachefs version)" = "$(p version)" ] || fail "it is another version"
+grep -q '^ExecStart=/usr/sbin/pcachefs ' "$ROOT/usr/lib/systemd/system/pcachefs@.service" ||
+  fail "the unit starts something else"
+
+say "it works"
+truncate -s 32M "$ROOT/tmp/backing"
+mkdir "$ROOT/mnt/pcache"
+in_root pcachefs format /tmp/cache --size 16M
+in_root pcachefs mount /mnt/pcache --cache /tmp/cache
+in_root pcachefs add dev /tmp/backing
+head -c 3000000 /dev/urandom >"$T/data"
+dd if="$T/data" of="$ROOT/mnt/pcache/dev" bs=64K conv=notrunc,fsync status=none
+cmp -n 3000000 "$T/data" "$ROOT/mnt/pcache/dev" || fail "it reads something else"
+in_root pcachefs flush dev
+in_root pcachefs umount /mnt/pcache
+cmp -n 3000000 "$T/data" "$ROOT/tmp/backing" || fail "the backing device has something else"
+
+say "it is removed"
+find "$ROOT" -xdev -path "$ROOT/var" -prune -o \( -type f -o -type l \) -print | grep pcachefs >"$T/there"
+dpkg --root="$ROOT" -r pcachefs >"$T/out" 2>&1 || { cat "$T/out"; fail "it cannot be removed"; }
+[ "$(wc -l <"$T/there")" -ge 6 ] || fail "there was nothing to remove"
+while read -r file; do [ ! -e "$file" ] && [ ! -L "$file" ] || fail "$file is left"; done <"$T/there"
