@@ -25,6 +25,7 @@
 #include "mount/fuse_ops.h"
 #include "mount/log.h"
 #include "mount/service.h"
+#include "mount/umount_note.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -219,6 +220,7 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   manager->on_file_changed([&mount](std::uint64_t inode) { (*mount)->attributes_changed(inode); });
   if (struct stat st{}; stat(mount_point.c_str(), &st) == 0) manager->exclude_filesystem(st.st_dev);
   spdlog::info("serving {}", mount_point);
+  note_for_umount(config.source, mount_point);
   service.ready(summary(mount_point, manager->status()));
   is_ready = true;
   ready({Status(), problems});
@@ -235,6 +237,7 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   control->reset();
   manager.reset();
   (*mount)->unmount();
+  forget_for_umount(mount_point);
   return Status();
 }
 

@@ -23,7 +23,7 @@ struct ControlListener {
 struct ControlOptions {
   std::string http_address;    // "ADDR:PORT"; empty: the unix socket alone
   CacheOptions cache_options;  // for cache devices that are registered
-  ControlListener listener;
+  ControlListener listener = {};
 };
 
 // Answers HTTP (docs/control.md) on a unix socket, each connection in its own order, and on a TCP address where that is

@@ -16,7 +16,9 @@ END
 
 say "mount -a mounts what is not mounted yet"
 in_root mount -T /etc/fstab.test -a
-for point in first second; do grep -q "^/tmp/$point $ROOT/mnt/$point fuse.pcachefs " /proc/self/mounts || fail "$point is not mounted"; done
+for point in first second; do
+  grep -q "^/tmp/$point $ROOT/mnt/$point fuse.pcachefs " /proc/self/mounts || fail "$point is not mounted"
+done
 ! grep -q " $ROOT/mnt/third " /proc/self/mounts || fail "what is not to be mounted is"
 in_root mount -T /etc/fstab.test -a || fail "a second time it is not content"
 [ "$(grep -c " $ROOT/mnt/[^ ]* fuse.pcachefs " /proc/self/mounts)" -eq 2 ] || fail "something is mounted twice"
@@ -33,13 +35,14 @@ say "umount returns when all is on media"
 head -c 3000000 /dev/urandom >"$T/data"
 dd if="$T/data" of="$ROOT/mnt/first/dev" bs=64K conv=notrunc status=none
 exec 9<"$ROOT/mnt/first/dev"
-expect_exit 4 in_root umount /mnt/first
+expect_exit 4 "${IN_ROOT[@]}" umount /mnt/first
 exec 9<&-
 for point in first second; do
-  pid=$(pgrep -f "mount.*$point.*/mnt/$point\$" | head -1)
-  [ -n "$pid" ] || fail "nobody serves $point"
+  pid=$(pgrep -f "mount[a-z.]*pcachefs /tmp/$point /mnt/$point " | head -1) && [ -n "$pid" ] ||
+    fail "nobody serves $point"
   in_root umount "/mnt/$point"
-  ! kill -0 "$pid" 2>/dev/null || fail "umount does not wait for the end"
+  # Ended, whether or not somebody has asked what it ended with.
+  ! grep -q '^State:.*[^Z] (' "/proc/$pid/status" 2>/dev/null || { head -5 "/proc/$pid/status"; pgrep -fa pcachefs; fail "umount does not wait"; }
 done
 ! grep -q " $ROOT/mnt/[^ ]* fuse" /proc/self/mounts || fail "something is still mounted"
 in_root mount -T /etc/fstab.test /mnt/first
@@ -47,12 +50,12 @@ cmp -n 3000000 "$T/data" "$ROOT/mnt/first/dev" || fail "what was written is not 
 in_root umount /mnt/first
 
 say "what cannot be done is refused"
-expect_exit 3 in_root mount -T /etc/fstab.test /mnt/third
+expect_exit 3 "${IN_ROOT[@]}" mount -T /etc/fstab.test /mnt/third
 grep -q /tmp/third "$T/err" || fail "the error does not say what is missing"
-expect_exit 2 in_root mount -t pcachefs -o ro /tmp/first /mnt/first
-expect_exit 2 in_root mount -t pcachefs -o dirty_hihg=3 /tmp/first /mnt/first
+expect_exit 2 "${IN_ROOT[@]}" mount -t pcachefs -o ro /tmp/first /mnt/first
+expect_exit 2 "${IN_ROOT[@]}" mount -t pcachefs -o dirty_hihg=3 /tmp/first /mnt/first
 grep -q dirty_hihg "$T/err" || fail "the error does not name the option"
 in_root mount -f -t pcachefs /tmp/first /mnt/first
 ! grep -q " $ROOT/mnt/[^ ]* fuse" /proc/self/mounts || fail "something is mounted after all"
 in_root mount -t pcachefs /tmp/first /mnt/first
-expect_exit 2 in_root umount -l /mnt/first
+expect_exit 2 "${IN_ROOT[@]}" umount -l /mnt/first

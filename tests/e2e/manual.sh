@@ -42,7 +42,7 @@ expect_completed() {
   local want=$1; shift
   [ "$(completed "$@")" = "$want" ] || fail "$* is completed to $(completed "$@")instead of $want"
 }
-expect_completed "drain dump " d
+expect_completed "drain " dr
 expect_completed "dev " flush ""
 expect_completed "dev " --mount "$MNT" --json flush d
 expect_completed "dirty_high " get dev dirty_h

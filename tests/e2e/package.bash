@@ -7,13 +7,15 @@ done
 BUILD=$(dirname "$PCACHEFS")
 [ -f "$BUILD/CPackConfig.cmake" ] || skip "$PCACHEFS is not in the directory that it was built in"
 ROOT=$T/root
-in_root() { chroot "$ROOT" /usr/bin/env -i PATH=/usr/sbin:/usr/bin "$@"; }
+IN_ROOT=(chroot "$ROOT" /usr/bin/env -i PATH=/usr/sbin:/usr/bin)
+in_root() { "${IN_ROOT[@]}" "$@"; }
 
 unmount_root() {
   local status=$? point
   set +e
   for point in "$ROOT"/mnt/*; do
-    grep -q " $point fuse" /proc/self/mounts && { timeout 300 chroot "$ROOT" /usr/sbin/pcachefs umount "${point#"$ROOT"}" || umount -l "$point"; }
+    grep -q " $point fuse" /proc/self/mounts || continue
+    timeout 300 "${IN_ROOT[@]}" pcachefs umount "${point#"$ROOT"}" || umount -i -l "$point"
   done
   for point in "$ROOT"/{proc,dev/fuse,dev/null}; do mounted_at "$point" && umount -l "$point"; done
   (exit $status)
@@ -29,11 +31,18 @@ closure() {
     name=${waiting[0]}
     waiting=("${waiting[@]:1}")
     [ -z "${seen[$name]:-}" ] || continue
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | head -c 9)" = installed ] || continue
+    if [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | head -c 9)" != installed ]; then
+      mapfile -t -O ${#waiting[@]} waiting < <(providers "$name")
+      continue
+    fi
     seen[$name]=1
     mapfile -t -O ${#waiting[@]} waiting < <(dpkg-query -W -f '${Depends}, ${Pre-Depends}\n' "$name" | names)
   done
   printf '%s\n' "${!seen[@]}"
+}
+providers() {  # of a virtual package
+  dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' |
+    sed -n "s/^installed \([^ ]*\)\(.*,\)\? $1\([ ,].*\)\?\$/\1/p"
 }
 names() { tr ',|' '\n\n' | sed 's/(.*//; s/:any//; s/[[:space:]]//g; /^$/d'; }
 

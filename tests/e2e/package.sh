@@ -31,7 +31,7 @@ in_root pcachefs umount /mnt/pcache
 cmp -n 3000000 "$T/data" "$ROOT/tmp/backing" || fail "the backing device has something else"
 
 say "it is removed"
-find "$ROOT" -xdev -path "$ROOT/var" -prune -o \( -type f -o -type l \) -print | grep pcachefs >"$T/there"
+find "$ROOT" -xdev -path "$ROOT/var" -prune -o \( -type f -o -type l \) -printf '%P\n' | grep pcachefs >"$T/there"
 dpkg --root="$ROOT" -r pcachefs >"$T/out" 2>&1 || { cat "$T/out"; fail "it cannot be removed"; }
 [ "$(wc -l <"$T/there")" -ge 6 ] || fail "there was nothing to remove"
-while read -r file; do [ ! -e "$file" ] && [ ! -L "$file" ] || fail "$file is left"; done <"$T/there"
+while read -r file; do [ ! -e "$ROOT/$file" ] && [ ! -L "$ROOT/$file" ] || fail "$file is left"; done <"$T/there"
