@@ -162,7 +162,7 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   OpenCache open(std::move(*cache), free_cache_id());
   std::vector<Entry> attached;
   if (on_recovery_) {
-    (*cache)->on_replay([this, label](std::uint64_t done, std::uint64_t segments) {
+    open->on_replay([this, label](std::uint64_t done, std::uint64_t segments) {
       on_recovery_({label, done, segments});
     });
   }
@@ -171,7 +171,7 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
     if (!entry) return entry.status();
     attached.push_back(std::move(*entry));
   }
-  (*cache)->on_replay(nullptr);
+  open->on_replay(nullptr);
   if (promises_share_min(options)) {
     if (Status status = open->check_share_min(nullptr, 0); !status.ok()) return status;
   }
