@@ -214,7 +214,8 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
                                       {config.http, options_for_registered(config), listener});
   if (!control) return fail(control.status());
-  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .source = config.source}, *manager);
+  auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .source = config.source}, *manager,
+                                &(*control)->tree());
   if (!mount) return fail(mount.status());
   if (Status status = (*mount)->start(); !status.ok()) return fail(status);
   manager->on_file_changed([&mount](std::uint64_t inode) { (*mount)->attributes_changed(inode); });

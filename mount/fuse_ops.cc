@@ -234,14 +234,20 @@ Status FuseMount::answer_through(int fd) {
   return Status(Errc::failed, "cannot set up the answers of a FUSE session");
 }
 
+FuseMount::FuseMount(DeviceManager& manager, ControlTree* tree) : data_path_(manager) {
+  if (tree == nullptr) return;
+  control_files_.emplace(*tree);
+  attributes_.emplace(manager, *tree);
+}
+
 Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, const FuseOptions& options,
-                                                    DeviceManager& manager) {
-  return no_throw("cannot mount at " + mount_point, [&] { return mount_checked(mount_point, options, manager); });
+                                                    DeviceManager& manager, ControlTree* tree) {
+  return no_throw("cannot mount at " + mount_point, [&] { return mount_checked(mount_point, options, manager, tree); });
 }
 
 Result<std::unique_ptr<FuseMount>> FuseMount::mount_checked(const std::string& mount_point, const FuseOptions& options,
-                                                            DeviceManager& manager) {
-  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+                                                            DeviceManager& manager, ControlTree* tree) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(manager, tree));
   if (Status status = mount->begin_session(options, manager); !status.ok()) return status;
   {
     const PrivilegeToMount privilege;
@@ -259,8 +265,8 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount_checked(const std::string& m
   return mount;
 }
 
-Result<std::unique_ptr<FuseMount>> FuseMount::without_kernel(DeviceManager& manager) {
-  std::unique_ptr<FuseMount> mount(new FuseMount(manager));
+Result<std::unique_ptr<FuseMount>> FuseMount::without_kernel(DeviceManager& manager, ControlTree* tree) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(manager, tree));
   if (Status status = mount->begin_session({}, manager); !status.ok()) return status;
   UniqueFd nothing(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!nothing) return Status::from_errno(errno, "cannot open /dev/null");
@@ -280,7 +286,15 @@ void FuseMount::attributes_changed(std::uint64_t inode) {
   fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0);  // an inode that the kernel does not know needs no telling
 }
 
+bool FuseMount::arrived(Request& request) {
+  request.operation = nullptr;
+  if (control_files_ && ControlFiles::takes(request)) return false;
+  return data_path_.admit(request);
+}
+
 void FuseMount::serve(std::unique_ptr<Request> request) {
+  if (control_files_ && ControlFiles::takes(*request)) return control_files_->serve(std::move(request));
+  if (attributes_ && DeviceAttributes::takes(*request)) return attributes_->serve(std::move(request));
   if (data_path_.handle(request)) return;
   const RequestForm form = form_of(*request);
   if (form == RequestForm::whole) {

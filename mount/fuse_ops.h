@@ -2,9 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "mount/control_files.h"
 #include "mount/data_path.h"
+#include "mount/device_attributes.h"
 #include "mount/transport.h"
 #include "pcache/device_manager.h"
 #include "pcache/result.h"
@@ -23,16 +26,17 @@ struct FuseOptions {
 // logical devices' own, and every request may be executed twice.
 class FuseMount : public Transport::Server {
  public:
-  // Mounts at `mount_point`; requests are served from start() on. `manager` outlives the mount.
+  // Mounts at `mount_point`; requests are served from start() on. `manager` and `tree`, which may be null, outlive all
+  // requests.
   // Errors: permission, failed.
   static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, const FuseOptions& options,
-                                                  DeviceManager& manager);
+                                                  DeviceManager& manager, ControlTree* tree = nullptr);
   // The same without a kernel: serves the requests that it is given, and has no mount to start or to stop.
-  static Result<std::unique_ptr<FuseMount>> without_kernel(DeviceManager& manager);
+  static Result<std::unique_ptr<FuseMount>> without_kernel(DeviceManager& manager, ControlTree* tree = nullptr);
   ~FuseMount() override;
 
   // --- Transport::Server. Fields of a request are checked, as if anybody could have written it.
-  bool arrived(Request& request) override { return data_path_.admit(request); }
+  bool arrived(Request& request) override;
   void announce(std::span<const std::unique_ptr<Request>> batch) override { DataPath::announce(batch); }
   void serve(std::unique_ptr<Request> request) override;
 
@@ -50,12 +54,14 @@ class FuseMount : public Transport::Server {
 
  private:
   static Result<std::unique_ptr<FuseMount>> mount_checked(const std::string& mount_point, const FuseOptions& options,
-                                                          DeviceManager& manager);
-  explicit FuseMount(DeviceManager& manager) : data_path_(manager) {}
+                                                          DeviceManager& manager, ControlTree* tree);
+  FuseMount(DeviceManager& manager, ControlTree* tree);
   Status begin_session(const FuseOptions& options, DeviceManager& manager);
   Status answer_through(int fd);
 
   DataPath data_path_;
+  std::optional<ControlFiles> control_files_;
+  std::optional<DeviceAttributes> attributes_;
   fuse_session* session_ = nullptr;
   std::unique_ptr<Transport> transport_;
   bool mounted_ = false;

@@ -3,8 +3,8 @@
 set -euo pipefail
 packages=(git cmake ninja-build g++ pkg-config ccache libpmem2-dev liburing-dev libfuse3-dev fuse3 libboost-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libisal-dev libabsl-dev libblkid-dev
-  libcap-ng-dev libmount-dev uuid-dev libsystemd-dev dpkg-dev scdoc man-db libgtest-dev libgmock-dev libbenchmark-dev
-  fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3
+  libcap-ng-dev libmount-dev libncurses-dev uuid-dev libsystemd-dev dpkg-dev scdoc man-db libgtest-dev libgmock-dev
+  libbenchmark-dev fio xfsprogs btrfs-progs e2fsprogs jq util-linux python3 attr tmux
   curl prometheus chromium chromium-driver fonts-dejavu-core)
 missing=()
 for package in "${packages[@]}"; do

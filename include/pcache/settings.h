@@ -33,8 +33,9 @@ enum class Setting : std::uint8_t {
   uid = 13,
   gid = 14,
   permissions = 15,
+  gc_high = 16,
 };
-inline constexpr std::size_t kSettingCount = 16;
+inline constexpr std::size_t kSettingCount = 17;
 
 // The values of choices; on the medium too.
 enum class Mode : std::uint8_t { writeback = 0, writethrough = 1, writearound = 2, writeonly = 3, passthrough = 4 };

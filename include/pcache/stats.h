@@ -27,6 +27,7 @@ struct LogicDevStats {
   std::uint64_t dirty_bytes = 0;   // only in the cache so far
   std::uint64_t cached_bytes = 0;  // readable from the cache, dirty ones included
   std::uint64_t used_bytes = 0;    // of the cache device, of which share_min and share_max are a part
+  std::uint64_t share_bytes = 0;   // of the cache device, that it may take
   std::uint64_t reads = 0;         // requests
   std::uint64_t read_bytes = 0;
   std::uint64_t read_hits = 0;     // 4 KiB blocks served from the cache
@@ -71,6 +72,8 @@ struct CacheDevStats {
   std::uint64_t cache_dev_id = 0;  // counts from 0, as long as it is open
   std::uint64_t size_bytes = 0;
   std::uint64_t segment_size_bytes = 0;
+  std::uint64_t magic = 0;  // what a cache device begins with, as a number
+  std::uint64_t media_version = 0;
   std::uint64_t segments = 0;
   std::uint64_t segments_used = 0;
   std::string granularity;         // "byte", "cache_line", "page"

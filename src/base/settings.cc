@@ -44,6 +44,7 @@ constexpr std::array<SettingInfo, kSettingCount> kSettings = {{
     {Setting::uid, "uid", SettingKind::id, {}, kDaemonsId, 0, kDaemonsId},
     {Setting::gid, "gid", SettingKind::id, {}, kDaemonsId, 0, kDaemonsId},
     {Setting::permissions, "permissions", SettingKind::permissions, {}, 0600, 0, 0777},
+    amount(Setting::gc_high, "gc_high", 100, 100),
 }};
 
 Status bad_value(const SettingInfo& info, const std::string& text, const std::string& rule) {

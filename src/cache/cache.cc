@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <new>
 
 #include "base/pause_point.h"
 #include "cache/io_group.h"
+#include "media/superblock.h"
 
 namespace pcache {
 namespace {
@@ -521,6 +523,8 @@ CacheDevStats Cache::stats() const {
   s.label = cache_dev_->label();
   s.size_bytes = cache_dev_->size_bytes();
   s.segment_size_bytes = cache_dev_->geometry().segment_size;
+  std::memcpy(&s.magic, Superblock::kSignature.data(), sizeof s.magic);
+  s.media_version = kMediaVersion;
   s.segments = pool_.total();
   s.segments_used = pool_.total() - pool_.free_count();
   s.segments_free = s.segments - s.segments_used;

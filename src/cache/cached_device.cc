@@ -347,6 +347,12 @@ Share CachedDevice::share_in(std::uint32_t segments) const {
                   cache_.cache_dev().geometry().segment_size);
 }
 
+bool CachedDevice::above_gc_high() const {
+  const Geometry& geometry = cache_.cache_dev().geometry();
+  const std::uint64_t all = cache_.pool().total() * geometry.segment_size;
+  return segments_used() * geometry.segment_size > amount_bytes(setting(Setting::gc_high), all);
+}
+
 bool CachedDevice::short_of_share() {
   if (!at_share_max() || probation_.segments() != 0) return false;
   const std::vector<Victim> fronts = victims();
@@ -411,6 +417,7 @@ LogicDevStats CachedDevice::stats() const {
   s.relocated_bytes = relocated_blocks_ * kBlockSize;
   s.promoted_bytes = promoted_blocks_ * kBlockSize;
   s.ghost_hits = ghost_hits_;
+  s.share_bytes = share().max * cache_.cache_dev().geometry().segment_size;
   s.used_bytes = segments_used() * cache_.cache_dev().geometry().segment_size;
   s.checksum_errors = checksum_errors_;
   s.bypassed_bytes = bypassed_bytes_;

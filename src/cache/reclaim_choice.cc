@@ -24,6 +24,7 @@ bool Cache::reclaim_step() {
   bool freed = false;
   bool is_short = false;
   for (const auto& device : all) {
+    if (device->above_gc_high()) freed |= reclaim_from({device}, device->share().max);
     if (!device->at_share_max()) continue;
     is_short = true;
     freed |= reclaim_from({device}, device->share().max);

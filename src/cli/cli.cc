@@ -10,6 +10,7 @@
 #include "cli/completion.h"
 #include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
+#include "cli/driver_commands.h"
 #include "cli/inspect_commands.h"
 #include "cli/list_text.h"
 #include "cli/manual.h"
@@ -17,6 +18,7 @@
 #include "cli/mount_helper.h"
 #include "cli/mount_options.h"
 #include "cli/output.h"
+#include "cli/top.h"
 #include "cli/umount.h"
 #include "control/version.h"
 
@@ -176,6 +178,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       app.add_subcommand("ls", "List cache devices, each with its logical devices\n\nExample: pcachefs ls -H -p");
 
   DaemonCommands daemon_commands(app);
+  DriverCommands driver_commands(app);
   std::string name;
 
   CLI::App* check = app.add_subcommand("check",
@@ -235,6 +238,10 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
                          "Make a mount what a configuration says: add what is missing, set what differs, "
                          "take back what was set besides\n\nExample: pcachefs restore saved.toml");
   restore->add_option("FILE", file, "A configuration file or directory")->required();
+  double top_interval = 1;
+  CLI::App* top = app.add_subcommand(
+      "top", "Show what the logical devices do, live, until q is pressed\n\nExample: pcachefs top --interval 0.5");
+  top->add_option("--interval", top_interval, "Seconds between two looks, 0.1 to 60; default: 1")->type_name("S");
 
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
@@ -297,6 +304,8 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (restore->parsed()) return run_restore(mount, file, as_json);
   if (umount->parsed()) return done(umount_and_wait(umount_point), as_json);
   if (daemon_commands.parsed()) return daemon_commands.run(mount, {as_json, style, yes});
+  if (driver_commands.parsed()) return driver_commands.run(mount);
+  if (top->parsed()) return run_top(mount, top_interval);
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);
   if (salvage->parsed()) return run_salvage(actions, cache_path, name, salvage_options, as_json);

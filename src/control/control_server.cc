@@ -13,6 +13,7 @@
 
 #include "control/asio.h"
 #include "control/asio_no_throw.h"
+#include "control/control_tree.h"
 #include "control/event_log.h"
 #include "control/event_watch.h"
 #include "control/http_address.h"
@@ -70,6 +71,8 @@ class ControlServer::Impl {
     thread_ = std::thread([this] { io_.run(); });
     return Status();
   }
+
+  ControlTree& tree() { return tree_; }
 
   std::uint16_t http_port() const { return http_ ? http_->endpoint().port() : std::uint16_t{0}; }
 
@@ -129,6 +132,15 @@ class ControlServer::Impl {
     }
   }
 
+  static bool post(asio::io_context& to, std::function<void()> what) {
+    try {
+      asio::post(to, std::move(what));
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
+
   const std::string path_;
   const ControlListener listener_;
   Jobs jobs_;
@@ -147,11 +159,16 @@ class ControlServer::Impl {
   asio::steady_timer next_look_{io_};
   Listener<stream_protocol> unix_{io_, shared_, is_owner};
   std::optional<Listener<tcp>> http_;
+  ControlTree tree_{context_, [this](std::function<void()> what) { return post(io_, std::move(what)); },
+                    [this](std::function<void()> what) { return post(workers_.io, std::move(what)); },
+                    [this] { shared_.something_done(); }};
   std::thread thread_;
 };
 
 ControlServer::ControlServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ControlServer::~ControlServer() = default;
+
+ControlTree& ControlServer::tree() { return impl_->tree(); }
 
 std::uint16_t ControlServer::http_port() const { return impl_->http_port(); }
 

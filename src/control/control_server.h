@@ -11,6 +11,8 @@
 
 namespace pcache {
 
+class ControlTree;
+
 // Who is told what the server sees of the devices, on threads of the server, and must return at once. Each may be
 // empty.
 struct ControlListener {
@@ -40,6 +42,9 @@ class ControlServer {
 
   // Waits for the commands under way and removes the socket.
   ~ControlServer();
+
+  // The commands as files; there as long as the server is. Nothing is asked of it once the server is being destroyed.
+  ControlTree& tree();
 
   // The TCP port that it listens at; 0 if none.
   std::uint16_t http_port() const;

@@ -55,11 +55,16 @@ Result<std::uint64_t> Jobs::begin(const std::string& command, const std::string&
     begun.thread = std::thread([this, &begun, body = std::move(body)] {
       Status outcome = no_throw("cannot go on with '" + begun.command + "'", [&] { return body(begun.run); });
       const JobRun::Wish wish = begun.run.wish();
-      const std::lock_guard end_lock(mutex_);
-      begun.cancelled = !outcome.ok() && wish != JobRun::Wish::go_on;
-      begun.outcome = std::move(outcome);
-      begun.end = Clock::now();
-      begun.ended = true;
+      std::vector<Then> waiting;
+      {
+        const std::lock_guard end_lock(mutex_);
+        begun.cancelled = !outcome.ok() && wish != JobRun::Wish::go_on;
+        begun.outcome = outcome;
+        begun.end = Clock::now();
+        begun.ended = true;
+        waiting.swap(begun.waiting);
+      }
+      for (const Then& then : waiting) then(outcome);
     });
   } catch (const std::system_error& error) {
     jobs_.pop_back();
@@ -68,7 +73,7 @@ Result<std::uint64_t> Jobs::begin(const std::string& command, const std::string&
   return ++last_number_;
 }
 
-// The oldest that have ended go when there are too many. Their threads are at their very end.
+// The oldest that have ended go when there are too many. Their threads are at their very end, or tell who waited.
 void Jobs::forget_old() {
   auto ended = std::count_if(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->ended; });
   for (auto it = jobs_.begin(); it != jobs_.end() && static_cast<std::size_t>(ended) >= kEndedKept;) {
@@ -118,6 +123,22 @@ Result<json> Jobs::show(std::uint64_t number) const {
   const std::lock_guard lock(mutex_);
   for (const auto& job : jobs_) {
     if (job->number == number) return describe(*job);
+  }
+  return Status(Errc::not_found, "there is no job " + std::to_string(number) + "; pcachefs jobs lists them");
+}
+
+Status Jobs::when_ended(std::uint64_t number, Then then) {
+  std::unique_lock lock(mutex_);
+  for (const auto& job : jobs_) {
+    if (job->number != number) continue;
+    if (!job->ended) {
+      job->waiting.push_back(std::move(then));
+      return Status();
+    }
+    const Status outcome = job->outcome;
+    lock.unlock();
+    then(outcome);
+    return Status();
   }
   return Status(Errc::not_found, "there is no job " + std::to_string(number) + "; pcachefs jobs lists them");
 }

@@ -67,6 +67,11 @@ class Jobs {
   // Asks all jobs to end, waits for them, and begins no more.
   void stop();
 
+  // Calls `then` with the job's outcome when it has ended, on its thread, or at once if it has. It must not use Jobs.
+  // Errors: not_found; it is not called then.
+  using Then = std::function<void(const Status& outcome)>;
+  Status when_ended(std::uint64_t number, Then then);
+
   static Status cancelled() { return Status(Errc::failed, "it was cancelled"); }
 
  private:
@@ -82,6 +87,7 @@ class Jobs {
     bool cancelled = false;
     Status outcome;
     Clock::time_point end;
+    std::vector<Then> waiting;
   };
 
   nlohmann::json describe(const Job& job) const;

@@ -25,7 +25,8 @@ from pathlib import Path
 from cmake_text import keyword_args, read_commands
 
 FRONT_ENDS = {"mount", "cli"}
-FRONT_END_HEADERS = {"control/command.h", "control/command_table.h", "control/control_server.h", "control/version.h"}
+FRONT_END_HEADERS = {"control/command.h", "control/command_table.h", "control/control_server.h",
+                     "control/control_tree.h", "control/driver_terms.h", "control/version.h"}
 DEVICE_SEAMS = {"pmem", "io"}
 
 # Which headers come with a library, as regular expressions of their whole name. None: no header that is not standard.
@@ -40,6 +41,7 @@ LIBRARY_HEADERS = {
     "PkgConfig::FUSE3": r"(fuse3/)?(fuse|fuse_lowlevel|fuse_common|fuse_opt|fuse_log)\.h",
     "PkgConfig::ISAL": r"isa-l(/.*|\.h)",
     "PkgConfig::MOUNT": r"libmount/.*",
+    "PkgConfig::NCURSES": r"ncurses\.h",
     "PkgConfig::PMEM2": r"libpmem2(/.*|\.h)",
     "PkgConfig::SYSTEMD": r"systemd/.*",
     "PkgConfig::URING": r"liburing(/.*|\.h)",

@@ -221,5 +221,29 @@ TEST_F(ShareTest, WhatTheMountPromisesInVainIsGivenUpRatherThanLettingAWriteWait
   EXPECT_GE(b_->stats().evicted_bytes + a_->stats().evicted_bytes, 6 * kSegment) << "its own, in the end";
 }
 
+TEST_F(ShareTest, AboveGcHighWhatIsCleanDoesNotStay) {
+  write_segments(*a_, 6);
+  while (step(*a_)) {
+  }
+  ASSERT_EQ(a_->dirty_bytes(), 0U);
+  ASSERT_GE(a_->segments_used(), 6U) << "there is room for it";
+  ASSERT_TRUE(a_->configure(settings_of({{Setting::gc_high, 4 * kSegment}})).ok());
+  while (cache_->reclaim_step()) {
+  }
+  EXPECT_LE(a_->segments_used(), 4U);
+  const std::uint32_t left = a_->segments_used();
+  ASSERT_TRUE(a_->configure(settings_of({{Setting::gc_high, kPercent | 0}})).ok());
+  while (cache_->reclaim_step()) {
+  }
+  EXPECT_LT(a_->segments_used(), left);
+  EXPECT_LE(a_->segments_used(), a_->stream_count()) << "what is written to now stays";
+  write_segments(*b_, 2);
+  const std::uint32_t dirty = b_->segments_used();
+  ASSERT_TRUE(b_->configure(settings_of({{Setting::gc_high, kPercent | 0}})).ok());
+  while (cache_->reclaim_step()) {
+  }
+  EXPECT_EQ(b_->segments_used(), dirty) << "what is dirty stays";
+}
+
 }  // namespace
 }  // namespace pcache

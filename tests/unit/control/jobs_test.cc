@@ -51,6 +51,23 @@ TEST(Jobs, ProgressIsWhatIsGoneOfTheMostThatWasLeft) {
   EXPECT_FALSE(shown.contains("error"));
 }
 
+TEST(Jobs, WhoWaitsIsToldTheOutcomeOnce) {
+  Jobs jobs;
+  std::promise<void> go_on;
+  const auto number = jobs.begin("a", "", [&](JobRun&) {
+    go_on.get_future().wait();
+    return Status(Errc::dirty, "dirty it is");
+  });
+  std::promise<Status> told;
+  ASSERT_TRUE(jobs.when_ended(*number, [&](const Status& outcome) { told.set_value(outcome); }).ok());
+  go_on.set_value();
+  EXPECT_EQ(told.get_future().get().code(), Errc::dirty);
+  Status at_once;
+  ASSERT_TRUE(jobs.when_ended(*number, [&](const Status& outcome) { at_once = outcome; }).ok());
+  EXPECT_EQ(at_once.message(), "dirty it is") << "it had ended";
+  EXPECT_EQ(jobs.when_ended(7, [](const Status&) { FAIL(); }).code(), Errc::not_found);
+}
+
 TEST(Jobs, FailuresAndThrownExceptionsAreTheirEnd) {
   Jobs jobs;
   const auto failed = jobs.begin("a", "", [](JobRun&) { return Status(Errc::dirty, "dirty it is"); });

@@ -1,0 +1,182 @@
+#include "cli/driver_commands.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/size_text.h"
+#include "cli/ask.h"
+#include "cli/json_fields.h"
+#include "cli/output.h"
+#include "control/driver_terms.h"
+#include "pcache/settings.h"
+
+namespace pcache {
+namespace {
+
+using nlohmann::json;
+
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto full = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : full.string();
+}
+
+const json* with_number(const json& all, const char* key, std::uint64_t value) {
+  const auto it = std::find_if(all.begin(), all.end(), [&](const json& one) { return number(one, key) == value; });
+  return it == all.end() ? nullptr : &*it;
+}
+
+// The label of the cache device with that number.
+Result<std::string> label_of(const json& status, std::uint64_t cache_id) {
+  const json* const cache = with_number(status.at("cache_devs"), "cache_dev_id", cache_id);
+  if (cache != nullptr) return text(*cache, "label");
+  return Status(Errc::not_found,
+                "there is no cache device with ID " + std::to_string(cache_id) + "; pcachefs cache-list lists them");
+}
+
+// A reply of the daemon, once its job has ended.
+Result<json> carry_out(const std::string& mount, const char* command, const json& args) {
+  auto reply = ask(mount, command, args);
+  if (!reply) return reply;
+  if (const auto job = reply->find("job"); job != reply->end() && job->is_number_unsigned()) {
+    if (const auto ended = wait_for_job(mount, job->get<std::uint64_t>()); !ended) return ended.status();
+  }
+  return reply;
+}
+
+Result<json> status_of(const std::string& mount) {
+  auto status = ask(mount, "status", json::object());
+  if (status && (!status->contains("cache_devs") || !status->contains("logic_devs"))) {
+    return Status(Errc::failed, "the daemon's reply to 'status' makes no sense");
+  }
+  return status;
+}
+
+}  // namespace
+
+DriverCommands::DriverCommands(CLI::App& app) {
+  const auto add = [&app](const char* name, const char* help) { return app.add_subcommand(name, help)->group(""); };
+  const auto cache_id = [this](CLI::App* command) {
+    command->add_option("-c,--cache", cache_id_, "Number of the cache device; default: 0")->type_name("ID");
+  };
+  const auto backing_id = [this](CLI::App* command) {
+    command->add_option("-b,--backing", backing_id_, "Number of the backing device")->type_name("ID")->required();
+  };
+  cache_start_ = add("cache-start", "Open a cache device; see pcachefs register");
+  cache_start_->add_option("-p,--path", path_, "The cache device")->type_name("PATH")->required();
+  cache_start_->add_flag("-f,--format", format_, "Make it a cache device first");
+  cache_start_->add_flag("-F,--force", force_, "With --format: overwrite what is there");
+  cache_stop_ = add("cache-stop", "Close a cache device; see pcachefs unregister");
+  cache_id(cache_stop_);
+  cache_list_ = add("cache-list", "List the cache devices as JSON; see pcachefs status");
+  backing_start_ = add("backing-start", "Expose a backing device and print its file; see pcachefs add");
+  backing_start_->add_option("-p,--path", path_, "The backing device")->type_name("PATH")->required();
+  cache_id(backing_start_);
+  backing_start_->add_option("-q,--queues", queues_, "1 to 128; changes nothing here")->check(CLI::Range(1, 128));
+  backing_start_->add_option("-s,--cache-size", size_, "What it may take of the cache device, in bytes or with K, M, G")
+      ->type_name("S");
+  backing_start_->add_flag("-x,--data-crc", data_crc_, "All data has checksums, with or without it");
+  backing_stop_ = add("backing-stop", "Write everything back and forget a backing device; see pcachefs remove");
+  backing_id(backing_stop_);
+  cache_id(backing_stop_);
+  backing_list_ = add("backing-list", "List the backing devices of a cache device as JSON; see pcachefs status");
+  cache_id(backing_list_);
+}
+
+bool DriverCommands::parsed() const {
+  const auto all = {cache_start_, cache_stop_, cache_list_, backing_start_, backing_stop_, backing_list_};
+  return std::any_of(all.begin(), all.end(), [](const CLI::App* command) { return command->parsed(); });
+}
+
+int DriverCommands::run(const std::string& mount) const {
+  if (cache_start_->parsed()) return cache_start(mount);
+  if (cache_stop_->parsed()) return cache_stop(mount);
+  if (cache_list_->parsed()) return cache_list(mount);
+  if (backing_start_->parsed()) return backing_start(mount);
+  if (backing_stop_->parsed()) return backing_stop(mount);
+  return backing_list(mount);
+}
+
+int DriverCommands::cache_start(const std::string& mount) const {
+  json args = {{"path", absolute(path_)}};
+  if (format_) args["format"] = true;
+  if (format_ && force_) args["force"] = true;
+  return report(carry_out(mount, "register", args).status());
+}
+
+int DriverCommands::cache_stop(const std::string& mount) const {
+  const auto status = status_of(mount);
+  if (!status) return report(status.status());
+  const auto label = label_of(*status, cache_id_);
+  if (!label) return report(label.status());
+  return report(carry_out(mount, "unregister", {{"cache", *label}}).status());
+}
+
+int DriverCommands::cache_list(const std::string& mount) {
+  const auto status = status_of(mount);
+  if (!status) return report(status.status());
+  json caches = json::array();
+  for (const json& cache : status->at("cache_devs")) {
+    caches.push_back({{"cache_id", number(cache, "cache_dev_id")},
+                      {"path", text(cache, "path")},
+                      {"magic", driver_magic(cache)},
+                      {"version", number(cache, "media_version")},
+                      {"flags", 0},
+                      {"segment_num", number(cache, "segments")}});
+  }
+  return print_json(caches);
+}
+
+int DriverCommands::backing_start(const std::string& mount) const {
+  const auto status = status_of(mount);
+  if (!status) return report(status.status());
+  const auto label = label_of(*status, cache_id_);
+  if (!label) return report(label.status());
+  json args = {{"name", free_driver_name(*status)}, {"backing", absolute(path_)}, {"cache", *label}};
+  if (!size_.empty()) {
+    const auto size = parse_size(size_);
+    if (!size) return report(size.status());
+    args["settings"] = {{"share_max", format_setting(Setting::share_max, *size)}};
+  }
+  const auto added = carry_out(mount, "add", args);
+  return added ? print(text(*added, "file") + "\n") : report(added.status());
+}
+
+int DriverCommands::backing_stop(const std::string& mount) const {
+  const auto status = status_of(mount);
+  if (!status) return report(status.status());
+  const auto label = label_of(*status, cache_id_);
+  if (!label) return report(label.status());
+  for (const json& device : status->at("logic_devs")) {
+    if (text(device, "cache_dev") != *label || number(device, "backing_id") != backing_id_) continue;
+    return report(carry_out(mount, "remove", {{"name", text(device, "name")}}).status());
+  }
+  return report(Status(Errc::not_found, "cache device " + *label + " has no backing device with ID " +
+                                            std::to_string(backing_id_) + "; pcachefs backing-list lists them"));
+}
+
+int DriverCommands::backing_list(const std::string& mount) const {
+  const auto status = status_of(mount);
+  if (!status) return report(status.status());
+  const json* const cache = with_number(status->at("cache_devs"), "cache_dev_id", cache_id_);
+  if (cache == nullptr) return report(label_of(*status, cache_id_).status());
+  json backings = json::array();
+  for (const json& device : status->at("logic_devs")) {
+    if (text(device, "cache_dev") != text(*cache, "label")) continue;
+    const auto settings = ask(mount, "get", {{"name", text(device, "name")}, {"key", "gc_high"}});
+    if (!settings) return report(settings.status());
+    const json values = list(*settings, "settings");
+    const auto percent = driver_gc_percent(*cache, values.empty() ? "" : text(values.front(), "value"));
+    if (!percent) return report(percent.status());
+    const bool exposed = text(device, "state") == "running" || text(device, "state") == "failed";
+    backings.push_back({{"backing_id", number(device, "backing_id")},
+                        {"backing_path", text(device, "backing")},
+                        {"cache_segs", driver_segments(*cache, device)},
+                        {"cache_gc_percent", *percent},
+                        {"cache_used_segs", driver_used_segments(*cache, device)},
+                        {"logic_dev", exposed ? text(*status, "mount") + "/" + text(device, "name") : ""}});
+  }
+  return print_json(backings);
+}
+
+}  // namespace pcache
