@@ -126,7 +126,7 @@ void ControlFiles::lookup(std::unique_ptr<Request> request) {
 
 void ControlFiles::get_attributes(std::unique_ptr<Request> request) {
   const auto node = tree_.find(request->header().nodeid);
-  if (!node) return refuse(std::move(request), ENOENT);
+  if (!node) return refuse(std::move(request), ESTALE);
   answer_with(std::move(request), attributes_answer(*node));
 }
 
@@ -134,7 +134,7 @@ void ControlFiles::get_attributes(std::unique_ptr<Request> request) {
 void ControlFiles::set_attributes(std::unique_ptr<Request> request) {
   const auto& in = request->body<fuse_setattr_in>();
   const auto node = tree_.find(request->header().nodeid);
-  if (!node) return refuse(std::move(request), ENOENT);
+  if (!node) return refuse(std::move(request), ESTALE);
   constexpr std::uint32_t kNoChange =
       FATTR_SIZE | FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID | FATTR_CTIME | FATTR_MTIME | FATTR_MTIME_NOW;
   const bool truncates = (in.valid & FATTR_SIZE) != 0 && in.size == 0;
@@ -145,7 +145,7 @@ void ControlFiles::set_attributes(std::unique_ptr<Request> request) {
 void ControlFiles::open(std::unique_ptr<Request> request) {
   const auto& in = request->body<fuse_open_in>();
   const auto node = tree_.find(request->header().nodeid);
-  if (!node) return refuse(std::move(request), ENOENT);
+  if (!node) return refuse(std::move(request), ESTALE);
   if (node->directory) return refuse(std::move(request), EISDIR);
   const std::uint32_t access = in.flags & O_ACCMODE;
   if (access != O_RDONLY && !is_owner(*request)) return refuse(std::move(request), EPERM);

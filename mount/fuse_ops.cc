@@ -26,6 +26,9 @@ constexpr double kTimeoutSeconds = 1.0;  // devices come and go
 
 DeviceManager& manager_of(fuse_req_t req) { return *static_cast<DeviceManager*>(fuse_req_userdata(req)); }
 
+// Of an inode that is not there any more: the kernel looks its name up again, under which another one may be by now.
+constexpr int kGone = ESTALE;
+
 std::shared_ptr<LogicDev> device_of(fuse_req_t req, fuse_ino_t inode) { return manager_of(req).find_inode(inode); }
 
 struct stat root_attributes() {
@@ -89,7 +92,7 @@ void on_getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
     return void(fuse_reply_attr(req, &st, kTimeoutSeconds));
   }
   const auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, ENOENT));
+  if (!device) return void(fuse_reply_err(req, kGone));
   const struct stat st = attributes(*device);
   fuse_reply_attr(req, &st, kTimeoutSeconds);
 }
@@ -98,7 +101,7 @@ void on_getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
 // alike, without a handle, as a size of 0: both are ignored, as a block device does with the first.
 void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what, fuse_file_info* info) {
   const auto device = device_of(req, inode);
-  if (!device) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : ENOENT));
+  if (!device) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : kGone));
   if ((what & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0)
     return void(fuse_reply_err(req, EPERM));
   if ((what & FUSE_SET_ATTR_SIZE) != 0) {
@@ -113,7 +116,7 @@ void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what,
 // By hand, since libfuse 3.14 knows no flag for parallel direct writes. Every open is direct: one cached open would put
 // the inode into cached mode, where they are off.
 void on_open(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
-  if (!device_of(req, inode)) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EISDIR : ENOENT));
+  if (!device_of(req, inode)) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EISDIR : kGone));
   fuse_open_out reply{};
   reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
   fuse_reply_buf(req, reinterpret_cast<const char*>(&reply), sizeof reply);

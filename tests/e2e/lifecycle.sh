@@ -55,6 +55,13 @@ p remove dev
 [ -z "$(ls "$MNT")" ] || fail "the mount still shows: $(ls "$MNT")"
 [ "$(sha256sum <"$T/backing")" = "$sha" ] || fail "the backing lacks something"
 [ "$(p status --json | jq '.cache_devs[0].segments_used')" -eq 0 ] || fail "segments are still used"
+
+say "one that comes back under its name is opened at once, though the kernel knows the old one"
+for _ in 1 2 3; do
+  p add dev "$T/backing"
+  head -c 4096 "$MNT/dev" >"$T/out" || fail "it cannot be opened"
+  p remove dev
+done
 p umount "$MNT"
 p mount "$MNT" --cache "$SHM/cache"
 [ -z "$(ls "$MNT")" ] || fail "it came back: $(ls "$MNT")"

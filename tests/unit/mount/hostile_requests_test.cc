@@ -189,9 +189,9 @@ TEST_F(HostileRequests, ForgettingMoreThanTheRequestNamesHurtsNobody) {
 TEST_F(HostileRequests, InodesThatThereAreNotHaveNothing) {
   init();
   for (const std::uint64_t inode : {std::uint64_t{0}, std::uint64_t{2}, std::uint64_t{1} << 63, UINT64_MAX}) {
-    EXPECT_EQ(error_of(FUSE_GETATTR, bytes_of(fuse_getattr_in{}), inode), ENOENT);
-    EXPECT_EQ(error_of(FUSE_SETATTR, bytes_of(fuse_setattr_in{}), inode), ENOENT);
-    EXPECT_EQ(error_of(FUSE_OPEN, bytes_of(fuse_open_in{}), inode), ENOENT);
+    EXPECT_EQ(error_of(FUSE_GETATTR, bytes_of(fuse_getattr_in{}), inode), ESTALE);
+    EXPECT_EQ(error_of(FUSE_SETATTR, bytes_of(fuse_setattr_in{}), inode), ESTALE);
+    EXPECT_EQ(error_of(FUSE_OPEN, bytes_of(fuse_open_in{}), inode), ESTALE);
     EXPECT_EQ(error_of(FUSE_READDIR, bytes_of(fuse_read_in{}), inode), ENOTDIR);
     EXPECT_EQ(error_of(FUSE_LSEEK, bytes_of(fuse_lseek_in{}), inode), EIO);
     EXPECT_EQ(error_of(FUSE_READ, bytes_of(fuse_read_in{}), inode), EIO);
