@@ -278,7 +278,6 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
   auto backing = std::make_unique<SimBacking>(*device.disk, device.faults, events_, random_, device.name);
   device.backing = backing.get();
   device.untold_flushes = 0;
-  device.part_flushed |= device.may_go_around;
   if (dead_) backing->die();
   backing->on_failure = [this, raw = &device](SimBacking::Kind kind) {
     ++counts_.backing_faults;

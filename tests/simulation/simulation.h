@@ -85,7 +85,6 @@ class Simulation {
     std::uint64_t untold_flushes = 0;  // of the backing that failed, and a user's flush may still say so
     bool told = false;                 // by a user's flush since the last one
     bool unsettled = false;            // a power cut may have taken what was acknowledged
-    bool part_flushed = false;         // the flush at an opening may have been in the middle of an epoch's writeback
     bool cut = false;                  // a power cut left the disk as it is flushed
 
     // As an operator left it.
