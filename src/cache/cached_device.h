@@ -154,9 +154,9 @@ class CachedDevice final : public LogicDev {
   Share share() const;
   // The same in a cache device of so many segments.
   Share share_in(std::uint32_t segments) const;
-  // Whether it has all that it may have: what it needs more it takes from itself.
   // Whether it has so much of the cache device that what is clean of it is not to stay.
   bool above_gc_high() const;
+  // Whether it has all that it may have: what it needs more it takes from itself.
   bool at_share_max() const { return segments_used() >= share().max; }
   // And there is nothing clean to take.
   bool short_of_share();

@@ -207,7 +207,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   std::string sector_size_text;
   CLI::App* map = app.add_subcommand("map",
                                      "Make a block device of a logical device, a loop device, and print its path\n\n"
-                                     "Example: mkfs.ext4 $(pcachefs map db)");
+                                     "Example: pcachefs map db");
   map->add_option("NAME", map_args.name, "The logical device")->required();
   map->add_flag("--read-only", map_args.read_only, "It cannot be written to");
   map->add_flag("--partscan", map_args.scan_partitions, "Its partitions are block devices too");

@@ -3,7 +3,7 @@
 # starting again, in each mode, and with the backing device alone.
 . "$(dirname "$0")/driver_suite.bash"
 
-driver_setup 64 96
+driver_setup 64 256
 mkdir "$T/fs"
 mount_fs() { attach "$MNT/dev"; mount "$LOOP" "$T/fs"; mounts=("$T/fs"); }
 umount_fs() { umount "$T/fs"; detach_and_wait "$LOOP"; }

@@ -41,7 +41,7 @@ B=$TREE/cache_dev0/backing_dev0
 [ "$(value mode) $(value state) $(value mapped_id)" = "writeback running pcache0" ] || fail "$(value mode)"
 stop
 start mode=writethrough
-[ "$(value mode)" = writethrough ] || fail "mode $(value mode)"
+await_value mode writethrough
 stop
 start data_crc=1
 [ "$(value mode) $(value path)" = "writeback $T/backing" ] || fail "$(value path)"
@@ -66,7 +66,7 @@ dd if="$T/data" of="$MNT/dev" bs=1M conv=notrunc status=none
 must cache_dev0/"${B##*/}"/dirty_max_age 24h
 p remove dev --no-flush >/dev/null
 start mode=writethrough
-[ "$(value mode)" = writethrough ] || fail "mode $(value mode)"
+await_value mode writethrough
 cmp -n 4194304 "$T/data" "$MNT/dev" || fail "the data has changed"
 cmp -n 4194304 "$T/data" "$T/backing" || fail "writethrough left something dirty"
 

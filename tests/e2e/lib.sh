@@ -58,7 +58,8 @@ daemon_pid() { pgrep -f "pcachefs mount $1( |\$)" | head -1; }
 # attach FILE: a loop device on it, named in $LOOP.
 attach() {
   [ -e /dev/loop-control ] || skip "no loop devices"
-  LOOP=$(losetup --find --show --direct-io=on "$1") || skip "no free loop device"
+  losetup --find >/dev/null || skip "no free loop device"
+  LOOP=$(losetup --find --show --direct-io=on "$1") || fail "no loop device on $1"
   loops+=("$LOOP")
 }
 # A detached loop device may be another test's next: the clean-up must not know it any more.

@@ -598,10 +598,10 @@ TEST_F(CliTest, EveryCommandHasAnExampleAndIsInTheManualAndCompleted) {
     ASSERT_EQ(run({name, "--help"}), 0) << name;
     EXPECT_NE(out_.find("\nExample: pcachefs " + name), std::string::npos) << out_;
     EXPECT_NE(manual.find("\n## pcachefs " + name), std::string::npos) << name << " is not in\n" << manual;
-    EXPECT_NE(script.find(" " + name), std::string::npos) << name << " is not in\n" << script;
+    EXPECT_NE(script.find("options[" + name + "]"), std::string::npos) << name << " is not in\n" << script;
   }
   // Words, options with and without a value, and what would be markup.
-  for (const char* text : {"_BACKING_\n\t", "*\\-\\-size* _S_\n\t", "*\\-\\-no\\-flush*\n\t", "epoch\\_max\\_ms",
+  for (const char* text : {"_BACKING_\n\t", "*--size* _S_\n\t", "*--no-flush*\n\t", "epoch\\_max\\_ms",
                            "Example: *pcachefs flush db*"}) {
     EXPECT_NE(manual.find(text), std::string::npos) << text << " is not in\n" << manual;
   }
