@@ -453,6 +453,7 @@ void Cache::flush(CachedDevice& device, Completion done) {
       flushing_.push_back({&device, done});
     } else {
       device.set_durable_epoch(device.close_epoch());
+      PCACHE_PAUSE_POINT("flush.closed");
     }
   } catch (const std::bad_alloc&) {
     return done(EIO);

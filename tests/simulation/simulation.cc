@@ -84,7 +84,8 @@ void Simulation::reached(const std::string& point) {
     entered_->held = moment();
     if (is_direct(entered_->cached->mode())) entered_->history->only_epoch(moment());
   }
-  if (point == "around.entered" && !dead_) {  // whoever's write that is
+  // Whoever's it is: a user's flush may have had to wait for the backing's first.
+  if ((point == "around.entered" || point == "commit.closed" || point == "flush.closed") && !dead_) {
     for (const auto& device : devices_) {
       if (device->may_go_around) device->history->close_epoch(moment());
     }
