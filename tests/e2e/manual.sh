@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
-# The manual page: every command and option of the command line is in it, and it is rendered without a warning. And what
-# bash completes.
+# The manual pages: every command and option of the command line is in them, they are rendered without a warning, and
+# what they show works. And what bash completes.
 . "$(dirname "$0")/lib.sh"
 for program in scdoc man; do command -v $program >/dev/null || skip "no $program"; done
 DOCS=$(cd "$(dirname "$0")/../../docs/man" && pwd)
 
-say "it is rendered without a warning"
-cmake -DPCACHEFS="$PCACHEFS" -DSCDOC=scdoc -DPROJECT_VERSION=0 -DSOURCE="$DOCS/pcachefs.8.scd.in" \
-  -DPAGE="$T/pcachefs.8" -P "$DOCS/make_page.cmake"
-LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=100 man --warnings -E UTF-8 -l "$T/pcachefs.8" >"$T/page" 2>"$T/err" ||
-  { cat "$T/err"; fail "man does not render it"; }
-[ ! -s "$T/err" ] || { cat "$T/err"; fail "it is rendered with warnings"; }
-col -bx <"$T/page" >"$T/text"
+render() {  # PAGE: as people read it, in $T/text
+  cmake -DPCACHEFS="$PCACHEFS" -DSCDOC=scdoc -DPROJECT_VERSION=0 -DSOURCE="$DOCS/$1.scd.in" -DPAGE="$T/$1" \
+    -P "$DOCS/make_page.cmake"
+  LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=100 man --warnings -E UTF-8 -l "$T/$1" >"$T/page" 2>"$T/err" ||
+    { cat "$T/err"; fail "man does not render $1"; }
+  [ ! -s "$T/err" ] || { cat "$T/err"; fail "$1 is rendered with warnings"; }
+  col -bx <"$T/page" >"$T/text"
+}
+
+say "the page of the configuration is rendered without a warning, and its example is one"
+render pcachefs.toml.5
+sed -n '/^EXAMPLE/,/^SEE ALSO/p' "$T/text" | sed '1d;$d' >"$T/example.toml"
+[ "$(grep -c '^ *\[' "$T/example.toml")" -eq 3 ] || { cat "$T/text"; fail "the example is not there"; }
+p config show "$T/example.toml" >"$T/out" || { cat "$T/example.toml"; fail "its example is no configuration"; }
+
+say "the page of the commands is rendered without a warning"
+render pcachefs.8
 [ "$(wc -l <"$T/text")" -gt 200 ] || fail "it has only $(wc -l <"$T/text") lines"
 
 say "it has every command and option"

@@ -8,7 +8,8 @@ say "it is installed"
 make_root
 dpkg-deb -c "$DEB" >"$T/contents"
 for file in usr/sbin/pcachefs 'usr/sbin/mount.pcachefs -> pcachefs' 'usr/sbin/mount.fuse.pcachefs -> pcachefs' \
-  'usr/sbin/umount.fuse.pcachefs -> pcachefs' lib/systemd/system/pcachefs@.service usr/share/doc/pcachefs/copyright; do
+  'usr/sbin/umount.fuse.pcachefs -> pcachefs' lib/systemd/system/pcachefs@.service \
+  usr/share/man/man5/pcachefs.toml.5 usr/share/man/man8/pcachefs.8 usr/share/doc/pcachefs/copyright; do
   grep -q "$file\$" "$T/contents" || { cat "$T/contents"; fail "the package lacks $file"; }
 done
 ! grep -v ' root/root ' "$T/contents" || fail "not everything is root's"
