@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,42 +13,28 @@
 #include <optional>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "control/control_server.h"
 #include "mount/fuse_ops.h"
-#include "mount/request_pool.h"
 #include "tests/support/memory_dev.h"
 #include "tests/support/temp_dir.h"
+#include "tests/unit/mount/fake_kernel.h"
 
 namespace pcache {
 namespace {
 
-using Bytes = std::vector<std::byte>;
+using Bytes = FakeKernel::Bytes;
 
 template <typename T>
 Bytes bytes_of(const T& value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  return {bytes.begin(), bytes.end()};
+  return FakeKernel::bytes_of(value);
 }
 
-Bytes name(const std::string& what) {
-  const auto bytes = std::as_bytes(std::span(what.c_str(), what.size() + 1));
-  return {bytes.begin(), bytes.end()};
-}
-
-Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
+Bytes name(const std::string& what) { return FakeKernel::text({what.c_str(), what.size() + 1}); }
 
 class ControlFilesTest : public testing::Test {
  protected:
   void SetUp() override {
     setenv("PCACHEFS_RUN_DIR", (dir_ / "run").c_str(), 1);
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    kernel_.reset(ends[0]);
-    daemon_.reset(ends[1]);
     auto server = ControlServer::start("/mnt/x", manager_, [] {});
     ASSERT_TRUE(server.ok()) << server.status().message();
     server_ = std::move(*server);
@@ -73,33 +58,9 @@ class ControlFilesTest : public testing::Test {
       return value;
     }
   };
-  // The memory behind the request has no zero byte in it.
   Answer ask(std::uint32_t opcode, const Bytes& body, std::uint64_t inode, std::uint32_t uid = 0) {
-    fuse_in_header header{};
-    header.len = static_cast<std::uint32_t>(sizeof header + body.size());
-    header.opcode = opcode;
-    header.unique = ++unique_;
-    header.nodeid = inode;
-    header.uid = uid;
-    auto request = pool_.take();
-    std::byte* const at = request->space().data();
-    std::memset(at, 0xff, request->space().size());
-    std::memcpy(at, &header, sizeof header);
-    if (!body.empty()) std::memcpy(at + sizeof header, body.data(), body.size());
-    EXPECT_TRUE(request->arrived(daemon_.get(), header.len));
-    (void)mount_->arrived(*request);
-    mount_->announce({&request, 1});
-    mount_->serve(std::move(request));
-    pool_.wait_idle();
-    Bytes message(64 << 10);
-    const ssize_t got = recv(kernel_.get(), message.data(), message.size(), MSG_DONTWAIT);
-    fuse_out_header out{};
-    if (got < static_cast<ssize_t>(sizeof out)) return {-1, {}};
-    std::memcpy(&out, message.data(), sizeof out);
-    EXPECT_EQ(out.unique, unique_);
-    EXPECT_LT(recv(kernel_.get(), &out, sizeof out, MSG_DONTWAIT), 0) << "answered twice";
-    std::memcpy(&out, message.data(), sizeof out);
-    return {-out.error, {message.begin() + sizeof out, message.begin() + got}};
+    const auto answer = kernel_.ask(*mount_, opcode, body, inode, uid);
+    return answer ? Answer{answer->error, answer->data} : Answer{-1, {}};
   }
   std::uint64_t lookup(std::uint64_t parent, const std::string& what) {
     const Answer answer = ask(FUSE_LOOKUP, name(what), parent);
@@ -121,8 +82,7 @@ class ControlFilesTest : public testing::Test {
   Answer write(std::uint64_t inode, const std::string& text, std::uint32_t uid = 0) {
     fuse_write_in in{};
     in.size = static_cast<std::uint32_t>(text.size());
-    const auto bytes = std::as_bytes(std::span(text));
-    return ask(FUSE_WRITE, bytes_of(in) + Bytes{bytes.begin(), bytes.end()}, inode, uid);
+    return ask(FUSE_WRITE, bytes_of(in) + FakeKernel::text(text), inode, uid);
   }
   static std::string text(const Answer& answer) {
     return {reinterpret_cast<const char*>(answer.data.data()), answer.data.size()};
@@ -130,12 +90,9 @@ class ControlFilesTest : public testing::Test {
 
   TempDir dir_;
   OneDevice manager_;
-  RequestPool pool_{{.prefaulted = 1}};
-  UniqueFd kernel_;
-  UniqueFd daemon_;
+  FakeKernel kernel_;
   std::unique_ptr<ControlServer> server_;
   std::unique_ptr<FuseMount> mount_;
-  std::uint64_t unique_ = 100;
 };
 
 TEST_F(ControlFilesTest, AreBesideTheLogicalDevices) {

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <cerrno>
 #include <climits>
@@ -11,40 +10,25 @@
 #include <optional>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "mount/fuse_ops.h"
-#include "mount/request_pool.h"
 #include "tests/support/memory_dev.h"
+#include "tests/unit/mount/fake_kernel.h"
 
 namespace pcache {
 namespace {
 
-using Bytes = std::vector<std::byte>;
+using Bytes = FakeKernel::Bytes;
+
+Bytes text(const std::string& what) { return FakeKernel::text(what); }
 
 template <typename T>
 Bytes bytes_of(const T& value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  return {bytes.begin(), bytes.end()};
+  return FakeKernel::bytes_of(value);
 }
 
-Bytes text(const std::string& what) {
-  const auto bytes = std::as_bytes(std::span(what));
-  return {bytes.begin(), bytes.end()};
-}
-
-Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-// A mount on the other end of a socket, where /dev/fuse is commonly. Nothing but requests crosses it.
 class HostileRequests : public testing::Test {
  protected:
   HostileRequests() {
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    kernel_.reset(ends[0]);
-    daemon_.reset(ends[1]);
     auto mount = FuseMount::without_kernel(manager_);
     EXPECT_TRUE(mount.ok());
     mount_ = std::move(*mount);
@@ -54,38 +38,9 @@ class HostileRequests : public testing::Test {
     EXPECT_EQ(manager_.device->content, Bytes(MemoryDev::kSize, std::byte{1})) << "nothing was written";
   }
 
-  struct Answer {
-    int error = 0;
-    Bytes data;
-  };
-  // What the kernel gets for a request of `opcode` with `body`. The memory behind the request has no zero byte in it,
-  // as after a large write.
-  std::optional<Answer> ask(std::uint32_t opcode, const Bytes& body, std::uint64_t inode = MemoryDev::kInode) {
-    fuse_in_header header{};
-    header.len = static_cast<std::uint32_t>(sizeof header + body.size());
-    header.opcode = opcode;
-    header.unique = ++unique_;
-    header.nodeid = inode;
-    auto request = pool_.take();
-    std::byte* const at = request->space().data();
-    std::memset(at, 0xff, request->space().size());
-    std::memcpy(at, &header, sizeof header);
-    if (!body.empty()) std::memcpy(at + sizeof header, body.data(), body.size());
-    EXPECT_TRUE(request->arrived(daemon_.get(), header.len));
-    (void)mount_->arrived(*request);
-    mount_->announce({&request, 1});
-    mount_->serve(std::move(request));
-    pool_.wait_idle();
-
-    Bytes message(256 << 10);
-    const ssize_t got = recv(kernel_.get(), message.data(), message.size(), MSG_DONTWAIT);
-    if (got < 0) return std::nullopt;
-    fuse_out_header out{};
-    std::memcpy(&out, message.data(), sizeof out);
-    EXPECT_EQ(out.len, got);
-    EXPECT_EQ(out.unique, unique_);
-    EXPECT_LT(recv(kernel_.get(), &out, sizeof out, MSG_DONTWAIT), 0) << "answered twice";
-    return Answer{-out.error, {message.begin() + sizeof out, message.begin() + got}};
+  std::optional<FakeKernel::Answer> ask(std::uint32_t opcode, const Bytes& body,
+                                        std::uint64_t inode = MemoryDev::kInode) {
+    return kernel_.ask(*mount_, opcode, body, inode);
   }
   int error_of(std::uint32_t opcode, const Bytes& body, std::uint64_t inode = MemoryDev::kInode) {
     const auto answer = ask(opcode, body, inode);
@@ -100,11 +55,8 @@ class HostileRequests : public testing::Test {
   }
 
   OneDevice manager_;
-  RequestPool pool_{{.prefaulted = 1}};
-  UniqueFd kernel_;
-  UniqueFd daemon_;
+  FakeKernel kernel_;
   std::unique_ptr<FuseMount> mount_;
-  std::uint64_t unique_ = 100;
 };
 
 TEST_F(HostileRequests, BeforeTheSessionHasBegunAreRefused) {
@@ -172,7 +124,7 @@ TEST_F(HostileRequests, OperationsThatThereAreNotAreUnknown) {
   for (const std::uint32_t opcode : {70U, 255U, 256U, 4096U, 65535U, 0x7fffffffU, 0x80000000U, UINT_MAX}) {
     EXPECT_EQ(error_of(opcode, Bytes(256)), ENOSYS) << "opcode " << opcode;
   }
-  EXPECT_EQ(error_of(FUSE_INTERRUPT, bytes_of(fuse_interrupt_in{unique_})), ENOSYS);
+  EXPECT_EQ(error_of(FUSE_INTERRUPT, bytes_of(fuse_interrupt_in{kernel_.last()})), ENOSYS);
   EXPECT_EQ(error_of(FUSE_INTERRUPT, {}), ENOSYS);
 }
 
