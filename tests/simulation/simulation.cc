@@ -264,6 +264,7 @@ void Simulation::try_open() {
       auto cached = cache_->attach(*found, make_backing(*device));
       if (!cached) return fail(cached.status().message());
       device->cached = std::move(cached).value();
+      if (dead_) return;  // and what was found may be gone with it
       if (!device->was_added || device->removed) came_anew(*device);
       device->removing = device->forgotten = false;
     }
