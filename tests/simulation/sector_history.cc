@@ -173,7 +173,7 @@ bool SectorHistory::is_epoch(std::span<const std::byte> content, Moment oldest) 
 }
 
 bool SectorHistory::is_part_of_epoch(std::span<const std::byte> content) const {
-  constexpr std::ptrdiff_t kSoon = 4;  // what is an epoch here may be a part of one of the engine's
+  constexpr std::ptrdiff_t kSoon = 16;  // an epoch of the engine may be several here: others' ends count too
   const std::vector<Value> values = decode_all(content);
   for (auto epoch = epochs_.begin(); epoch != epochs_.end(); ++epoch) {
     const auto end = epoch + std::min(kSoon + 1, epochs_.end() - epoch);
