@@ -179,10 +179,7 @@ bool SectorHistory::is_part_of_epoch(std::span<const std::byte> content) const {
     const auto end = epoch + std::min(kSoon + 1, epochs_.end() - epoch);
     for (auto next = epoch + 1; next < end; ++next) {
       std::uint64_t sector = 0;
-      while (sector < sectors_.size() &&
-             (was_at(sector, values[sector], *epoch) || was_at(sector, values[sector], *next))) {
-        ++sector;
-      }
+      while (sector < sectors_.size() && find(sector, values[sector], *epoch, *next) != nullptr) ++sector;
       if (sector == sectors_.size()) return true;
     }
   }

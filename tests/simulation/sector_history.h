@@ -48,7 +48,7 @@ class SectorHistory {
   // Whether `content` is the state at the end of an epoch that closed at `oldest` or later, and is not older than the
   // last one found.
   bool is_epoch(std::span<const std::byte> content, Moment oldest);
-  // Whether each sector of `content` is as at the end of one epoch, or as at the end of another soon after it.
+  // Whether each sector of `content` is as at some time between the ends of two epochs that are not far apart.
   bool is_part_of_epoch(std::span<const std::byte> content) const;
 
   // The backing alone is as the device is now; no older state counts any more.
