@@ -9,10 +9,7 @@ command -v curl >/dev/null || skip "no curl"
 hangs() { ! fsfreeze --freeze "$T/fs" 2>/dev/null; }
 
 p format "$SHM/cache" --size 32M
-for PORT in $(seq 49494 49594); do
-  p mount "$MNT" --cache "$SHM/cache" -o dirty_max_age=24h,full_max_wait=24h --http "$PORT" 2>"$T/err" && break
-  grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
-done
+mount_with_http 49494 -o dirty_max_age=24h,full_max_wait=24h
 p add dev "$T/fs/backing"
 head -c 96M /dev/urandom >"$T/data"
 SOCKET=$(echo "$PCACHEFS_RUN_DIR"/*.sock)

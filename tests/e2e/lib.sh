@@ -37,6 +37,16 @@ p() { "$PCACHEFS" "$@"; }
 
 [ -c /dev/fuse ] || skip "no /dev/fuse"
 
+# mount_with_http PORT OPTIONS...: mounts $SHM/cache and serves HTTP too, on that port or the next that is free: $PORT.
+mount_with_http() {
+  local first=$1; shift
+  for PORT in $(seq "$first" $((first + 100))); do
+    p mount "$MNT" --cache "$SHM/cache" --http "$PORT" "$@" 2>"$T/err" && return
+    grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
+  done
+  fail "no port is free"
+}
+
 # expect_exit CODE COMMAND...: the command ends with CODE and, where that is an error, prints exactly one line of error.
 expect_exit() {  # a function cannot run under timeout, so `p` becomes the executable here
   [ "$2" != p ] || set -- "$1" "$PCACHEFS" "${@:3}"

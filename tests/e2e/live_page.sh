@@ -7,10 +7,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 
 truncate -s 64M "$T/backing"
 p format "$SHM/cache" --size 32M
-for PORT in $(seq 49794 49894); do
-  p mount "$MNT" --cache "$SHM/cache" --http "$PORT" 2>"$T/err" && break
-  grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
-done
+mount_with_http 49794
 p add dev "$T/backing"
 (
   while [ ! -e "$T/stop" ]; do

@@ -7,10 +7,7 @@ EXAMPLES=$(cd "$(dirname "$0")/../../examples/monitoring" && pwd)
 
 truncate -s 64M "$T/backing"
 p format "$SHM/cache" --size 32M
-for PORT in $(seq 49594 49694); do
-  p mount "$MNT" --cache "$SHM/cache" --http "$PORT" 2>"$T/err" && break
-  grep -q "another program listens" "$T/err" || { cat "$T/err"; fail "it cannot be mounted"; }
-done
+mount_with_http 49594
 p add dev "$T/backing"
 dd if=/dev/urandom of="$MNT/dev" bs=64K count=128 oflag=direct conv=notrunc status=none
 dd if="$MNT/dev" of=/dev/null bs=64K count=128 iflag=direct status=none

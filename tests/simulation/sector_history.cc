@@ -164,7 +164,7 @@ bool SectorHistory::is_epoch(std::span<const std::byte> content, Moment oldest) 
   for (auto epoch = epochs_.begin(); epoch != epochs_.end(); ++epoch) {
     if (*epoch < oldest) continue;
     std::uint64_t sector = 0;
-    while (sector < sectors_.size() && was_at(sector, values[sector], *epoch)) ++sector;
+    while (sector < sectors_.size() && find(sector, values[sector], *epoch, *epoch) != nullptr) ++sector;
     if (sector < sectors_.size()) continue;
     epochs_.erase(epochs_.begin(), epoch);
     return true;

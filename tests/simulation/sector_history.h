@@ -90,9 +90,6 @@ class SectorHistory {
   using Candidates = std::vector<Candidate>;
 
   std::vector<Value> decode_all(std::span<const std::byte> content) const;
-  bool was_at(std::uint64_t sector, Value value, Moment moment) const {
-    return find(sector, value, moment, moment) != nullptr;
-  }
   const Candidate* find(std::uint64_t sector, Value value, Moment since, Moment now) const;
   void overwrite(std::uint64_t sector, const Operation& by, Moment seen, Moment now);
   void prune(Candidates& candidates) const;

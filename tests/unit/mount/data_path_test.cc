@@ -3,16 +3,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
-#include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <vector>
 
-#include "base/unique_fd.h"
-#include "mount/request_pool.h"
 #include "tests/support/memory_dev.h"
+#include "tests/unit/mount/fake_kernel.h"
 
 namespace pcache {
 namespace {
@@ -20,58 +18,27 @@ namespace {
 constexpr std::uint64_t kSize = MemoryDev::kSize;
 constexpr std::uint64_t kInode = MemoryDev::kInode;
 
-// The kernel's side is the other end of a socket that keeps messages apart.
 class DataPathTest : public testing::Test {
  protected:
-  DataPathTest() {
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    kernel_.reset(ends[0]);
-    ours_.reset(ends[1]);
-  }
+  using Answer = FakeKernel::Answer;
 
   // A request of `opcode` that has come: `body`, then `data`, cut to `length` bytes in all unless that is 0.
   template <typename Body>
   std::unique_ptr<Request> request(std::uint32_t opcode, const Body& body, std::span<const std::byte> data = {},
                                    std::size_t length = 0, std::uint64_t inode = kInode) {
-    auto made = pool_.take();
-    fuse_in_header header{};
-    const std::size_t whole = sizeof header + sizeof body + data.size();
-    if (length == 0) length = whole;
-    header.len = static_cast<std::uint32_t>(length);
-    header.opcode = opcode;
-    header.unique = ++unique_;
-    header.nodeid = inode;
-    std::byte* at = made->space().data();
-    std::memcpy(at, &header, sizeof header);
-    std::memcpy(at + sizeof header, &body, sizeof body);
-    if (!data.empty()) std::memcpy(at + sizeof header + sizeof body, data.data(), data.size());
-    EXPECT_TRUE(made->arrived(ours_.get(), length));
-    return made;
+    return kernel_.request(opcode, FakeKernel::bytes_of(body) + FakeKernel::Bytes(data.begin(), data.end()), inode, 0,
+                           length);
   }
-
-  struct Answer {
-    int error = 0;
-    std::vector<std::byte> data;
-  };
-  // Sends a request() and receives its answer.
+  // Sends a request() and receives its answer, which it gets at once.
   template <typename Body>
   Answer ask(std::uint32_t opcode, const Body& body, std::span<const std::byte> data = {}, std::size_t length = 0,
              std::uint64_t inode = kInode) {
     auto asked = request(opcode, body, data, length, inode);
     (void)path_.admit(*asked);
     EXPECT_TRUE(path_.handle(asked));
-    pool_.wait_idle();  // it was answered at once, and given back
-
-    std::vector<std::byte> message(Request::kMaxData);
-    const ssize_t got = recv(kernel_.get(), message.data(), message.size(), MSG_DONTWAIT);
-    EXPECT_GE(got, static_cast<ssize_t>(sizeof(fuse_out_header)));
-    fuse_out_header out{};
-    std::memcpy(&out, message.data(), sizeof out);
-    EXPECT_EQ(out.len, got);
-    EXPECT_EQ(out.unique, unique_);
-    EXPECT_LT(recv(kernel_.get(), message.data() + out.len, 1, MSG_DONTWAIT), 0) << "answered twice";
-    return {-out.error, {message.begin() + sizeof out, message.begin() + out.len}};
+    const auto answer = kernel_.answer();
+    EXPECT_TRUE(answer.has_value()) << "opcode " << opcode << " is not answered";
+    return answer.value_or(Answer{-1, {}});
   }
   Answer read(std::uint64_t offset, std::uint32_t size) {
     fuse_read_in in{};
@@ -102,11 +69,8 @@ class DataPathTest : public testing::Test {
 
   OneDevice devices_;
   MemoryDev& device_ = *devices_.device;
-  RequestPool pool_{{.prefaulted = 1}};
+  FakeKernel kernel_;
   DataPath path_{devices_};
-  UniqueFd kernel_;
-  UniqueFd ours_;
-  std::uint64_t unique_ = 100;
 };
 
 TEST_F(DataPathTest, WritesAndReadsBack) {
@@ -218,11 +182,11 @@ TEST_F(DataPathTest, DevicesAreToldWhatIsGoingToBeReadAndWritten) {
 }
 
 TEST_F(DataPathTest, WhatIsNoRequestIsNotTakenForOne) {
-  auto noise = pool_.take();
+  auto noise = kernel_.pool().take();
   std::memset(noise->space().data(), 0, 64);
-  EXPECT_FALSE(noise->arrived(ours_.get(), 10));
-  EXPECT_FALSE(noise->arrived(ours_.get(), 64)) << "its own length says 0";
-  pool_.give_back(std::move(noise));
+  EXPECT_FALSE(noise->arrived(kernel_.daemon_end(), 10));
+  EXPECT_FALSE(noise->arrived(kernel_.daemon_end(), 64)) << "its own length says 0";
+  kernel_.pool().give_back(std::move(noise));
 }
 
 }  // namespace

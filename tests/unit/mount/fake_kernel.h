@@ -46,28 +46,29 @@ class FakeKernel {
     return {bytes.begin(), bytes.end()};
   }
 
-  // What comes of a request of `opcode` with `body`, once it is answered; nothing: it was not. The memory behind the
-  // request has no zero byte in it, as after a large write.
-  std::optional<Answer> ask(FuseMount& mount, std::uint32_t opcode, const Bytes& body, std::uint64_t inode,
-                            std::uint32_t uid = 0) {
+  // A request of `opcode` that has come, with `body`, cut to `length` bytes in all unless that is 0. The memory behind
+  // it has no zero byte in it, as after a large write.
+  std::unique_ptr<Request> request(std::uint32_t opcode, const Bytes& body, std::uint64_t inode, std::uint32_t uid = 0,
+                                   std::size_t length = 0) {
     fuse_in_header header{};
-    header.len = static_cast<std::uint32_t>(sizeof header + body.size());
+    if (length == 0) length = sizeof header + body.size();
+    header.len = static_cast<std::uint32_t>(length);
     header.opcode = opcode;
     header.unique = ++unique_;
     header.nodeid = inode;
     header.uid = uid;
-    auto request = pool_.take();
-    std::byte* const at = request->space().data();
-    std::memset(at, 0xff, request->space().size());
+    auto made = pool_.take();
+    std::byte* const at = made->space().data();
+    std::memset(at, 0xff, made->space().size());
     std::memcpy(at, &header, sizeof header);
     if (!body.empty()) std::memcpy(at + sizeof header, body.data(), body.size());
-    EXPECT_TRUE(request->arrived(daemon_.get(), header.len));
-    (void)mount.arrived(*request);
-    mount.announce({&request, 1});
-    mount.serve(std::move(request));
+    EXPECT_TRUE(made->arrived(daemon_.get(), length));
+    return made;
+  }
+  // What came of the last request, once all requests were given back; nothing: it was not answered.
+  std::optional<Answer> answer() {
     pool_.wait_idle();
-
-    Bytes message(256 << 10);
+    Bytes message(Request::kMaxData);
     const ssize_t got = recv(kernel_.get(), message.data(), message.size(), MSG_DONTWAIT);
     fuse_out_header out{};
     if (got < static_cast<ssize_t>(sizeof out)) return std::nullopt;
@@ -77,9 +78,21 @@ class FakeKernel {
     EXPECT_LT(recv(kernel_.get(), &out, sizeof out, MSG_DONTWAIT), 0) << "answered twice";
     return Answer{-out.error, {message.begin() + sizeof out, message.begin() + got}};
   }
+  // Both, through the whole of a mount.
+  std::optional<Answer> ask(FuseMount& mount, std::uint32_t opcode, const Bytes& body, std::uint64_t inode,
+                            std::uint32_t uid = 0) {
+    auto asked = request(opcode, body, inode, uid);
+    (void)mount.arrived(*asked);
+    mount.announce({&asked, 1});
+    mount.serve(std::move(asked));
+    return answer();
+  }
 
   // The number of the last request.
   std::uint64_t last() const { return unique_; }
+  RequestPool& pool() { return pool_; }
+  // Where requests are answered.
+  int daemon_end() const { return daemon_.get(); }
 
  private:
   RequestPool pool_{{.prefaulted = 1}};
