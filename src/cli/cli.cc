@@ -2,10 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
+#include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/completion.h"
 #include "cli/config_commands.h"
@@ -27,12 +27,6 @@ namespace {
 
 // The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
 // elsewhere than "/y" where x is a link.
-std::string absolute(const std::string& path) {
-  std::error_code error;
-  const auto full = std::filesystem::absolute(path, error);
-  return path.empty() || error ? path : full.string();
-}
-
 // The size an option names, or an unset one for an empty text.
 Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool given) {
   if (!given) return std::optional<std::uint64_t>();

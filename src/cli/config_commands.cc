@@ -23,11 +23,7 @@ using nlohmann::json;
 
 namespace {
 
-Result<ConfigReading> read(const std::string& path) {
-  auto reading = read_config(path.empty() ? config_dir() : path);
-  if (!reading) return reading.status();
-  return reading;
-}
+Result<ConfigReading> read(const std::string& path) { return read_config(path.empty() ? config_dir() : path); }
 
 std::string finding_text(const ConfigFinding& finding) {
   return to_string(finding.place) + ": " + (finding.is_error ? "error: " : "warning: ") + finding.message;

@@ -6,10 +6,10 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
-#include <filesystem>
 #include <set>
 #include <thread>
 
+#include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/json_fields.h"
 #include "cli/output.h"
@@ -68,12 +68,6 @@ std::string help_of(const Argument& argument) {
 
 // The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
 // elsewhere than "/y" where x is a link.
-std::string absolute(const std::string& path) {
-  std::error_code error;
-  const auto full = std::filesystem::absolute(path, error);
-  return path.empty() || error ? path : full.string();
-}
-
 // What a reply is for people. Most commands only do something.
 std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms,
                        const OutputStyle& style) {

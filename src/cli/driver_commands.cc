@@ -1,9 +1,9 @@
 #include "cli/driver_commands.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "base/size_text.h"
+#include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/json_fields.h"
 #include "cli/output.h"
@@ -14,12 +14,6 @@ namespace pcache {
 namespace {
 
 using nlohmann::json;
-
-std::string absolute(const std::string& path) {
-  std::error_code error;
-  const auto full = std::filesystem::absolute(path, error);
-  return path.empty() || error ? path : full.string();
-}
 
 const json* with_number(const json& all, const char* key, std::uint64_t value) {
   const auto it = std::find_if(all.begin(), all.end(), [&](const json& one) { return number(one, key) == value; });
@@ -32,16 +26,6 @@ Result<std::string> label_of(const json& status, std::uint64_t cache_id) {
   if (cache != nullptr) return text(*cache, "label");
   return Status(Errc::not_found,
                 "there is no cache device with ID " + std::to_string(cache_id) + "; pcachefs cache-list lists them");
-}
-
-// A reply of the daemon, once its job has ended.
-Result<json> carry_out(const std::string& mount, const char* command, const json& args) {
-  auto reply = ask(mount, command, args);
-  if (!reply) return reply;
-  if (const auto job = reply->find("job"); job != reply->end() && job->is_number_unsigned()) {
-    if (const auto ended = wait_for_job(mount, job->get<std::uint64_t>()); !ended) return ended.status();
-  }
-  return reply;
 }
 
 Result<json> status_of(const std::string& mount) {
@@ -101,7 +85,7 @@ int DriverCommands::cache_start(const std::string& mount) const {
   json args = {{"path", absolute(path_)}};
   if (format_) args["format"] = true;
   if (format_ && force_) args["force"] = true;
-  return report(carry_out(mount, "register", args).status());
+  return report(ask_and_wait(mount, "register", args).status());
 }
 
 int DriverCommands::cache_stop(const std::string& mount) const {
@@ -109,7 +93,7 @@ int DriverCommands::cache_stop(const std::string& mount) const {
   if (!status) return report(status.status());
   const auto label = label_of(*status, cache_id_);
   if (!label) return report(label.status());
-  return report(carry_out(mount, "unregister", {{"cache", *label}}).status());
+  return report(ask_and_wait(mount, "unregister", {{"cache", *label}}).status());
 }
 
 int DriverCommands::cache_list(const std::string& mount) {
@@ -138,7 +122,7 @@ int DriverCommands::backing_start(const std::string& mount) const {
     if (!size) return report(size.status());
     args["settings"] = {{"share_max", format_setting(Setting::share_max, *size)}};
   }
-  const auto added = carry_out(mount, "add", args);
+  const auto added = ask_and_wait(mount, "add", args);
   return added ? print(text(*added, "file") + "\n") : report(added.status());
 }
 
@@ -149,7 +133,7 @@ int DriverCommands::backing_stop(const std::string& mount) const {
   if (!label) return report(label.status());
   for (const json& device : status->at("logic_devs")) {
     if (text(device, "cache_dev") != *label || number(device, "backing_id") != backing_id_) continue;
-    return report(carry_out(mount, "remove", {{"name", text(device, "name")}}).status());
+    return report(ask_and_wait(mount, "remove", {{"name", text(device, "name")}}).status());
   }
   return report(Status(Errc::not_found, "cache device " + *label + " has no backing device with ID " +
                                             std::to_string(backing_id_) + "; pcachefs backing-list lists them"));

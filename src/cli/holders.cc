@@ -1,6 +1,5 @@
 #include "cli/holders.h"
 
-#include <libmount/libmount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -12,8 +11,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <memory>
 #include <set>
+
+#include "cli/mount_table.h"
 
 namespace pcache {
 
@@ -83,15 +83,7 @@ std::set<dev_t> numbers_of(const std::string& device) {
 std::vector<std::string> holders_of_device(const std::string& device) {
   std::vector<std::string> holders;
   const std::set<dev_t> numbers = numbers_of(device);
-  const std::unique_ptr<libmnt_table, decltype(&mnt_unref_table)> table(mnt_new_table_from_file("/proc/self/mountinfo"),
-                                                                        &mnt_unref_table);
-  const std::unique_ptr<libmnt_iter, decltype(&mnt_free_iter)> all(mnt_new_iter(MNT_ITER_FORWARD), &mnt_free_iter);
-  libmnt_fs* mounted = nullptr;
-  while (table && all && mnt_table_next_fs(table.get(), all.get(), &mounted) == 0) {
-    if (numbers.contains(mnt_fs_get_devno(mounted))) {
-      holders.push_back(std::string("mounted at ") + mnt_fs_get_target(mounted));
-    }
-  }
+  for (const std::string& point : mount_points_of(numbers)) holders.push_back("mounted at " + point);
   const auto is_it = [&](const std::string& path) {
     struct stat st {};
     return path.starts_with("/dev/") && stat(path.c_str(), &st) == 0 && S_ISBLK(st.st_mode) &&

@@ -19,6 +19,10 @@ inline bool flag(const nlohmann::json& object, const char* key) {
   const auto it = object.find(key);
   return it != object.end() && it->is_boolean() && it->get<bool>();
 }
+inline nlohmann::json object(const nlohmann::json& outer, const char* key) {
+  const auto it = outer.find(key);
+  return it != outer.end() && it->is_object() ? *it : nlohmann::json::object();
+}
 inline nlohmann::json list(const nlohmann::json& object, const char* key) {
   const auto it = object.find(key);
   return it != object.end() && it->is_array() ? *it : nlohmann::json::array();

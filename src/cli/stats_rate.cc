@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <map>
 #include <thread>
 
 #include "cli/ask.h"
 #include "cli/json_fields.h"
 #include "cli/output.h"
+#include "cli/stats_change.h"
 #include "cli/stats_text.h"
-#include "pcache/stats.h"
 
 namespace pcache {
 
@@ -20,43 +19,16 @@ namespace {
 
 constexpr std::uint64_t kHeadingEvery = 24;
 
-json part(const json& stats, const char* key) {
-  const auto it = stats.find(key);
-  return it != stats.end() && it->is_object() ? *it : json::object();
-}
-
-// What was measured of `name` since `before`.
-LatencyStats latency_since(const json& before, const json& after, const std::string& name) {
-  const auto buckets_of = [&name](const json& stats) {
-    std::map<std::uint64_t, std::uint64_t> counts;
-    for (const json& latency : list(stats, "latencies")) {
-      if (text(latency, "name") != name) continue;
-      for (const json& bucket : list(latency, "buckets")) counts[number(bucket, "below_ns")] = number(bucket, "count");
-    }
-    return counts;
-  };
-  auto old = buckets_of(before);
-  LatencyStats since;
-  for (const auto& [below, count] : buckets_of(after)) {
-    const std::uint64_t more = count - std::min(count, old[below]);
-    if (more == 0) continue;
-    since.buckets.push_back({below, more});
-    since.count += more;
-    since.max_ns = below;
-  }
-  return since;
-}
-
 }  // namespace
 
 json stats_rate(const json& before, const json& after) {
   const bool anew = number(after, "since_ms") < number(before, "since_ms");
   const json none = json::object();
   const json& from = anew ? none : before;
-  const json now = part(after, "logic_dev");
-  const json then = part(from, "logic_dev");
+  const json now = object(after, "logic_dev");
+  const json then = object(from, "logic_dev");
   const std::uint64_t ms = std::max<std::uint64_t>(number(after, "since_ms") - number(from, "since_ms"), 1);
-  const auto more = [&](const char* key) { return number(now, key) - std::min(number(now, key), number(then, key)); };
+  const auto more = [&](const char* key) { return growth(then, now, key); };
   const auto per_second = [&](const char* key) { return more(key) * 1000 / ms; };
   const std::uint64_t hits = more("read_hits");
   const std::uint64_t blocks = hits + more("read_misses");
@@ -70,7 +42,7 @@ json stats_rate(const json& before, const json& after) {
                {"dirty_bytes", number(now, "dirty_bytes")}};
   if (blocks != 0) rate["read_hit_percent"] = hits * 100 / blocks;
   for (const char* name : {"read", "write"}) {
-    const LatencyStats latency = latency_since(from, after, name);
+    const LatencyStats latency = latency_between(from, after, name);
     if (latency.count != 0) rate[std::string(name) + "_p99_ns"] = latency.percentile_ns(0.99);
   }
   return rate;

@@ -43,12 +43,11 @@ std::string status_text(const json& status, const OutputStyle& style) {
   if (style.bare) return bare_status(status);
   std::ostringstream out;
   const auto size = [&style](const json& object, const char* key) { return size_text(number(object, key), style); };
-  const char* const alarm = style.color ? "\x1b[31m" : "";
-  const char* const plain = style.color ? "\x1b[0m" : "";
+  const auto alarm = [&style](const char* word) { return alarm_text(std::string(word) + ": ", style); };
   for (const json& cache : list(status, "cache_devs")) {
     if (text(cache, "state") == "missing") {
-      out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "  " << alarm
-          << "MISSING: " << plain << text(cache, "detail") << "\n";
+      out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "  " << alarm("MISSING")
+          << text(cache, "detail") << "\n";
       continue;
     }
     out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "\n"
@@ -56,15 +55,15 @@ std::string status_text(const json& status, const OutputStyle& style) {
         << number(cache, "segments") << " segments used (" << number(cache, "segments_clean")
         << " of them clean), granularity " << text(cache, "granularity") << "\n"
         << "  ack=" << text(cache, "ack") << ": " << promise(text(cache, "ack")) << "\n";
-    if (text(cache, "state") == "failed") out << "  " << alarm << "FAILED: " << plain << text(cache, "detail") << "\n";
+    if (text(cache, "state") == "failed") out << "  " << alarm("FAILED") << text(cache, "detail") << "\n";
     if (number(cache, "damaged_records") != 0) {
-      out << "  " << alarm << "DAMAGED: " << plain << number(cache, "damaged_records") << " key records\n";
+      out << "  " << alarm("DAMAGED") << number(cache, "damaged_records") << " key records\n";
     }
     if (number(cache, "repaired_copies") != 0) {
       out << "  repaired: " << number(cache, "repaired_copies") << " copies of metadata\n";
     }
     if (number(cache, "unrepaired_copies") != 0) {
-      out << "  " << alarm << "DAMAGED: " << plain << number(cache, "unrepaired_copies")
+      out << "  " << alarm("DAMAGED") << number(cache, "unrepaired_copies")
           << " copies of metadata cannot be written again\n";
     }
   }
@@ -101,7 +100,7 @@ std::string status_text(const json& status, const OutputStyle& style) {
           << " times with none left\n";
     }
     if (number(device, "lost_bytes") != 0)
-      out << "  " << alarm << "LOST: " << plain << size(device, "lost_bytes") << " of dirty data\n";
+      out << "  " << alarm("LOST") << size(device, "lost_bytes") << " of dirty data\n";
   }
   if (list(status, "cache_devs").empty()) out << "no cache device\n";
   return out.str();

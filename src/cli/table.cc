@@ -8,6 +8,11 @@
 namespace pcache {
 namespace {
 
+const std::string kRed = "\x1b[31m";
+const std::string kGreen = "\x1b[32m";
+const std::string kYellow = "\x1b[33m";
+const std::string kPlain = "\x1b[0m";
+
 // How many columns of a terminal it takes: colours none, of UTF-8 the first byte of each character.
 std::size_t width_of(const std::string& text) {
   std::size_t width = 0;
@@ -27,12 +32,15 @@ std::string size_text(std::uint64_t bytes, const OutputStyle& style) {
   return style.exact ? std::to_string(bytes) : format_size(bytes);
 }
 
+std::string alarm_text(const std::string& word, const OutputStyle& style) {
+  return style.color ? kRed + word + kPlain : word;
+}
+
 std::string state_text(const std::string& state, const OutputStyle& style) {
   const std::string shown = printable(state);
   if (!style.color || state.empty()) return shown;
   const bool bad = state == "failed" || state == "missing" || state == "no_backing";
-  const char* const color = bad ? "\x1b[31m" : state == "running" || state == "done" ? "\x1b[32m" : "\x1b[33m";
-  return color + shown + "\x1b[0m";
+  return (bad ? kRed : state == "running" || state == "done" ? kGreen : kYellow) + shown + kPlain;
 }
 
 std::string Table::text() const {

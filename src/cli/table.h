@@ -17,6 +17,9 @@ struct OutputStyle {
 // "8 KiB", or "8192".
 std::string size_text(std::uint64_t bytes, const OutputStyle& style);
 
+// A word that nobody shall overlook, in a colour.
+std::string alarm_text(const std::string& word, const OutputStyle& style);
+
 // A state, in a colour that says how good it is.
 std::string state_text(const std::string& state, const OutputStyle& style);
 

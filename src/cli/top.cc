@@ -72,8 +72,7 @@ class Screen {
     noecho();
     curs_set(0);
     keypad(stdscr, TRUE);
-    const char* const no_colour = std::getenv("NO_COLOR");
-    colours_ = has_colors() && (no_colour == nullptr || *no_colour == '\0');
+    colours_ = has_colors() && may_use_color();
     if (!colours_) return;
     start_color();
     use_default_colors();

@@ -4,48 +4,13 @@
 #include <cmath>
 
 #include "cli/json_fields.h"
-#include "pcache/stats.h"
+#include "cli/stats_change.h"
 
 namespace pcache {
 
 using nlohmann::json;
 
 namespace {
-
-json object_in(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_object() ? *it : json::object();
-}
-
-// How much a counter grew; nothing where it begins anew.
-double growth(const json& before, const json& now, const char* key) {
-  const std::uint64_t a = number(before, key);
-  const std::uint64_t b = number(now, key);
-  return b >= a ? static_cast<double>(b - a) : 0;
-}
-
-// What was timed between two looks.
-LatencyStats latency_between(const json& before, const json& now, const std::string& name) {
-  const auto counts = [&name](const json& stats) {
-    std::map<std::uint64_t, std::uint64_t> found;
-    for (const json& latency : list(stats, "latencies")) {
-      if (text(latency, "name") != name) continue;
-      for (const json& bucket : list(latency, "buckets")) found[number(bucket, "below_ns")] = number(bucket, "count");
-    }
-    return found;
-  };
-  const auto old_counts = counts(before);
-  LatencyStats latency;
-  for (const auto& [below_ns, count] : counts(now)) {
-    const auto it = old_counts.find(below_ns);
-    const std::uint64_t had = it == old_counts.end() ? 0 : std::min(it->second, count);
-    if (count == had) continue;
-    latency.buckets.push_back({below_ns, count - had});
-    latency.count += count - had;
-    latency.max_ns = below_ns;
-  }
-  return latency;
-}
 
 double key_of(const TopRow& row, TopSort sort) {
   switch (sort) {
@@ -80,7 +45,7 @@ void TopModel::look(const json& status, const std::map<std::string, json>& stats
   for (const json& cache : list(status, "cache_devs")) {
     cache_bytes[text(cache, "label")] = static_cast<double>(number(cache, "size_bytes"));
   }
-  health_ = text(object_in(status, "health"), "level");
+  health_ = text(object(status, "health"), "level");
   rows_.clear();
   for (const json& device : list(status, "logic_devs")) {
     TopRow& row = rows_.emplace_back();
@@ -97,15 +62,17 @@ void TopModel::look(const json& status, const std::map<std::string, json>& stats
     const bool same = before != before_.end() && there != stats.end() && seconds > 0 &&
                       number(there->second, "since_ms") >= number(before->second, "since_ms");
     if (!same) continue;
-    const json was = object_in(before->second, "logic_dev");
-    const json is = object_in(there->second, "logic_dev");
-    row.read_ops = growth(was, is, "reads") / seconds;
-    row.write_ops = growth(was, is, "writes") / seconds;
-    row.read_bytes = growth(was, is, "read_bytes") / seconds;
-    row.write_bytes = growth(was, is, "write_bytes") / seconds;
-    row.written_back_bytes = growth(was, is, "written_back_bytes") / seconds;
-    const double hits = growth(was, is, "read_hits");
-    const double blocks = hits + growth(was, is, "read_misses");
+    const json was = object(before->second, "logic_dev");
+    const json is = object(there->second, "logic_dev");
+    const auto more = [&](const char* key) { return static_cast<double>(growth(was, is, key)); };
+    const auto a_second = [&](const char* key) { return more(key) / seconds; };
+    row.read_ops = a_second("reads");
+    row.write_ops = a_second("writes");
+    row.read_bytes = a_second("read_bytes");
+    row.write_bytes = a_second("write_bytes");
+    row.written_back_bytes = a_second("written_back_bytes");
+    const double hits = more("read_hits");
+    const double blocks = hits + more("read_misses");
     if (blocks > 0) row.hit_part = hits / blocks;
     const LatencyStats read = latency_between(before->second, there->second, "read");
     const LatencyStats write = latency_between(before->second, there->second, "write");

@@ -13,11 +13,16 @@ std::string names_of(const std::vector<Parameter>& known) {
 
 }  // namespace
 
+std::string_view take_parameter(std::string_view& text) {
+  const std::string_view one = text.substr(0, text.find_first_of(",\n"));
+  text.remove_prefix(std::min(text.size(), one.size() + 1));
+  return one;
+}
+
 Result<Parameters> parse_parameters(std::string_view text, const std::vector<Parameter>& known) {
   Parameters given;
   while (!text.empty()) {
-    const std::string_view one = text.substr(0, text.find_first_of(",\n"));
-    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    const std::string_view one = take_parameter(text);
     if (one.empty()) continue;
     const std::size_t equals = one.find('=');
     const std::string name(one.substr(0, std::min(equals, std::size_t{64})));

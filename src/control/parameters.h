@@ -17,6 +17,9 @@ struct Parameter {
 
 using Parameters = std::map<std::string, std::string>;
 
+// Takes the first `NAME=VALUE`, and what separates it from the next, off `text`.
+std::string_view take_parameter(std::string_view& text);
+
 // Errors: invalid, naming the parameter: one that is not in `known`, that has no value, is given twice, or is required
 // and missing.
 Result<Parameters> parse_parameters(std::string_view text, const std::vector<Parameter>& known);

@@ -196,8 +196,7 @@ Result<TreeOrder> adm_order(const TreePlace& place, const std::string& written) 
   std::string op = "backing-start";
   std::string_view rest = written;
   while (!rest.empty()) {
-    const std::string_view one = rest.substr(0, rest.find_first_of(",\n"));
-    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    const std::string_view one = take_parameter(rest);
     if (one.starts_with("op=")) op = one.substr(3);
   }
   if (op == "backing-start") return start_order(place, written);
