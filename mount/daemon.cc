@@ -277,8 +277,12 @@ Status run_mount(const MountConfig& config, std::vector<std::string>& problems) 
     to_starter.reset();
   };
   Status status = start_logging(false, config.log_level);
-  // Who starts a daemon in the background is the service, if anybody is.
-  status = status.ok() ? serve(config, *mount_point, Service(), tell_starter) : (tell_starter({status, {}}), status);
+  if (status.ok()) {
+    // Who starts a daemon in the background is the service, if anybody is.
+    status = serve(config, *mount_point, Service(), tell_starter);
+  } else {
+    tell_starter({status, {}});
+  }
   _exit(exit_code(status.code()));
 }
 

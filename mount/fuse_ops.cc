@@ -296,9 +296,9 @@ bool FuseMount::arrived(Request& request) {
 }
 
 void FuseMount::serve(std::unique_ptr<Request> request) {
+  if (data_path_.handle(request)) return;
   if (control_files_ && ControlFiles::takes(*request)) return control_files_->serve(std::move(request));
   if (attributes_ && DeviceAttributes::takes(*request)) return attributes_->serve(std::move(request));
-  if (data_path_.handle(request)) return;
   const RequestForm form = form_of(*request);
   if (form == RequestForm::whole) {
     fuse_buf buffer{};

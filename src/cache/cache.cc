@@ -185,12 +185,7 @@ Result<std::shared_ptr<CachedDevice>> Cache::add(const std::string& name, std::u
     }
   }
   const std::lock_guard shares(shares_mutex_);
-  const Settings in_force = SettingLayers{
-      .stored = settings,
-      .configured = options_.configured.of(name),
-      .mount = options_.settings,
-      .temporary = {},
-      .stored_here = {}}.in_force();
+  const Settings in_force = layers_at_opening(options_, name, settings).in_force();
   if (Status status = check_share_min(nullptr, in_force.get(Setting::share_min), record.streams); !status.ok()) {
     return status;
   }

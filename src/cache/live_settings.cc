@@ -2,6 +2,10 @@
 
 namespace pcache {
 
+SettingLayers layers_at_opening(const CacheOptions& options, const std::string& name, const Settings& stored) {
+  return {stored, options.configured.of(name), options.settings, {}, {}};
+}
+
 void SettingLayers::store(const Settings& changes) {
   stored.merge(changes);
   for (const SettingInfo& info : all_settings()) {

@@ -4,8 +4,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "pcache/options.h"
 #include "pcache/settings.h"
 
 namespace pcache {
@@ -29,6 +31,9 @@ struct SettingLayers {
   std::vector<SettingValue> list() const;
   Settings in_force() const;
 };
+
+// What is in force where a cache device that was opened with `options` holds a logical device called `name`.
+SettingLayers layers_at_opening(const CacheOptions& options, const std::string& name, const Settings& stored);
 
 // get() may be called from any thread, also while set() runs, which is called by one thread at a time.
 class LiveSettings {
