@@ -58,6 +58,7 @@ std::uint64_t SectorHistory::begin(const Range& range, bool discard, Moment now)
 void SectorHistory::end(std::uint64_t number, bool acknowledged, Moment now) {
   Operation& operation = operations_[number];
   operation.ended = now;
+  operation.acknowledged = acknowledged;
   changed_ = true;
   if (!acknowledged) return;
   const Range range = operation.range;
@@ -70,8 +71,9 @@ void SectorHistory::end(std::uint64_t number, bool acknowledged, Moment now) {
 // lost since.
 void SectorHistory::overwrite(std::uint64_t sector, const Operation& by, Moment seen, Moment now) {
   for (Candidate& candidate : sectors_[sector]) {
-    if (candidate.until != kNever || candidate.back > seen) continue;
-    if (operations_[candidate.operation].ended < by.began) candidate.until = now;
+    if (candidate.back > seen || operations_[candidate.operation].ended >= by.began) continue;
+    candidate.until = std::min(candidate.until, now);
+    candidate.replaced |= by.acknowledged;
   }
 }
 
@@ -212,10 +214,10 @@ bool SectorHistory::reset(std::span<const std::byte> content, Moment now) {
 
 void SectorHistory::restart(Moment safe, Moment now) {
   for (Operation& operation : operations_) operation.ended = std::min(operation.ended, now);
-  may_revert(safe, now);
+  may_revert(Losable::everything, safe, now);
 }
 
-void SectorHistory::may_revert(Moment safe, Moment now) {
+void SectorHistory::may_revert(Losable losable, Moment safe, Moment now) {
   for (Candidates& candidates : sectors_) {
     const std::size_t count = candidates.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -225,7 +227,7 @@ void SectorHistory::may_revert(Moment safe, Moment now) {
       });
       if (there != candidates.end()) {
         there->back = now;
-      } else if (candidates[i].until > safe) {
+      } else if (candidates[i].until > safe && (losable == Losable::everything || !candidates[i].replaced)) {
         candidates.push_back({operation, now, kNever, now});
       }
     }

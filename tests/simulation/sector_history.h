@@ -55,9 +55,10 @@ class SectorHistory {
   void only_epoch(Moment now);
   // While set, operations may tear blocks: they write to the backing, sector by sector.
   void allow_torn(bool on);
+  enum class Losable { everything, what_failed };
   // What came after `safe` may be lost, sector by sector, though nothing ends: also what a read that is under way has
-  // already seen.
-  void may_revert(Moment safe, Moment now);
+  // already seen. With `what_failed` nothing that was acknowledged is.
+  void may_revert(Losable losable, Moment safe, Moment now);
   // From now on every sector is as in `content`, which may be any that it ever had. False: it is not.
   bool reset(std::span<const std::byte> content, Moment now);
 
@@ -79,13 +80,15 @@ class SectorHistory {
     Moment began = 0;
     Moment ended = kNever;
     bool may_tear = false;
+    bool acknowledged = false;
   };
   // A sector may have an operation's value from one moment to another.
   struct Candidate {
     std::uint64_t operation = 0;
     Moment from = 0;
     Moment until = kNever;
-    Moment back = 0;  // when what came after it may last have been lost
+    Moment back = 0;        // when what came after it may last have been lost
+    bool replaced = false;  // by what was acknowledged
   };
   using Candidates = std::vector<Candidate>;
 

@@ -181,6 +181,7 @@ void Simulation::die(End end) {
     device->cut |= end == End::power_cut;
     const SectorHistory::Moment now = moment();
     device->history->restart(may_lose ? device->last_flush : now, now);
+    if (end == End::power_cut && device->may_go_around) lose_what_failed(*device);
     device->unsettled |= may_lose;
   }
 }
@@ -289,7 +290,11 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
     raw->told = false;
     raw->last_flush_fault = moment();
     // What is nowhere else may be gone from there too.
-    if (writes_directly(*raw)) raw->history->may_revert(raw->last_flush, moment());
+    if (writes_directly(*raw)) {
+      raw->history->may_revert(SectorHistory::Losable::everything, raw->last_flush, moment());
+    } else if (raw->may_go_around) {
+      lose_what_failed(*raw);
+    }
   };
   backing->on_closed = [raw = &device, self = backing.get()] {
     if (raw->backing == self) raw->backing = nullptr;
@@ -304,6 +309,11 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
     }
   };
   return backing;
+}
+
+// Of writes around the log that failed the backing may have something, until it loses that.
+void Simulation::lose_what_failed(Device& device) {
+  device.history->may_revert(SectorHistory::Losable::what_failed, device.last_flush, moment());
 }
 
 // What opening found stays. It is looked at now, or left to the users.

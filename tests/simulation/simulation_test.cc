@@ -130,24 +130,46 @@ class WhatAFailedFlushTookAway : public testing::Test {
 
 TEST_F(WhatAFailedFlushTookAway, MayHaveBeenSeenByAReadThatWasUnderWay) {
   const SectorHistory::Moment began = ++now_;
-  history_.may_revert(0, ++now_);
+  history_.may_revert(SectorHistory::Losable::everything, 0, ++now_);
   EXPECT_EQ(read(second_, began), "");
   EXPECT_EQ(read(first_, now_), "");
 }
 
 TEST_F(WhatAFailedFlushTookAway, WasNotWhatAReadSawAfterIt) {
-  history_.may_revert(0, ++now_);
+  history_.may_revert(SectorHistory::Losable::everything, 0, ++now_);
   EXPECT_EQ(read(second_, ++now_), "");
   EXPECT_NE(read(first_, now_), "");
 }
 
 TEST_F(WhatAFailedFlushTookAway, IsNotWhatAWriteHasReplacedThatWasAcknowledged) {
   const SectorHistory::Moment began = ++now_;
-  history_.may_revert(0, ++now_);
+  history_.may_revert(SectorHistory::Losable::everything, 0, ++now_);
   const std::uint64_t third = history_.begin(kSector, false, ++now_);
   history_.end(third, true, ++now_);
   EXPECT_EQ(read(third, began), "");
   EXPECT_NE(read(first_, now_), "");
+}
+
+TEST_F(WhatAFailedFlushTookAway, IsWhatFailedThoughAReadSawIt) {
+  EXPECT_EQ(read(second_, ++now_), "");
+  history_.may_revert(SectorHistory::Losable::what_failed, 0, ++now_);
+  EXPECT_EQ(read(first_, ++now_), "");
+}
+
+TEST_F(WhatAFailedFlushTookAway, IsNothingThatWasAcknowledged) {
+  const std::uint64_t third = history_.begin(kSector, false, ++now_);
+  history_.end(third, true, ++now_);
+  history_.may_revert(SectorHistory::Losable::what_failed, 0, ++now_);
+  EXPECT_NE(read(first_, ++now_), "");
+  EXPECT_EQ(read(third, ++now_), "");
+}
+
+TEST_F(WhatAFailedFlushTookAway, IsNothingThatWasAcknowledgedAfterAReadSawWhatFailed) {
+  EXPECT_EQ(read(second_, ++now_), "");
+  const std::uint64_t third = history_.begin(kSector, false, ++now_);
+  history_.end(third, true, ++now_);
+  history_.may_revert(SectorHistory::Losable::what_failed, 0, ++now_);
+  EXPECT_NE(read(first_, ++now_), "");
 }
 
 }  // namespace
