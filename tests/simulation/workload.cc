@@ -90,6 +90,7 @@ void Simulation::start_life() {
 void Simulation::begin_phase() {
   quiet_ = false;
   for (const auto& user : users_) {
+    if (opening_) break;  // it lets all of them begin
     if (std::exchange(user->waiting, false)) user_acts(*user);
   }
   events_.after(10'000 + below(50'000), [this] {
