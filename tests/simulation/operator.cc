@@ -173,7 +173,6 @@ void Simulation::remove(Device& device, bool throw_away) {
   if (!engaged(device, [&] { status = cache_->remove(device.cached); })) return;
   if (!status.ok()) return fail("removing " + device.name + " failed: " + status.message());
   device.last_refusal = moment();
-  device.removed = true;
   device.refuses = false;
   device.cached.reset();
   schedule_return(device, below(20'000));
@@ -231,8 +230,8 @@ void Simulation::came_anew(Device& device) {
   device.next_mode.reset();
   device.stored = {};
   device.next_settings.reset();
-  device.was_added = true;
-  device.removing = device.removed = device.may_go_around = false;
+  device.device_id = device.cached->device_id();
+  device.removing = device.may_go_around = false;
   if (!std::exchange(device.forgotten, false)) return;
   if (!device.history->reset(device.disk->current, moment()))
     fail("the backing of " + device.name + " has what nobody wrote");

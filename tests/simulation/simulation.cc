@@ -252,8 +252,7 @@ void Simulation::try_open() {
     const auto found =
         std::find_if(held.begin(), held.end(), [&](const auto& h) { return device->name == h.record.name.data(); });
     if (found == held.end()) {
-      if (device->was_added && !device->removing) return fail(device->name + " is not there any more");
-      device->removed = device->removing;
+      if (device->device_id != 0 && !device->removing) return fail(device->name + " is not there any more");
       device->out = true;
       bring_back(*device);
     } else if (is_parked(found->record)) {
@@ -266,7 +265,7 @@ void Simulation::try_open() {
       if (!cached) return fail(cached.status().message());
       device->cached = std::move(cached).value();
       if (dead_) return;  // and what was found may be gone with it
-      if (!device->was_added || device->removed) came_anew(*device);
+      if (device->device_id != found->record.device_id) came_anew(*device);
       device->removing = device->forgotten = false;
     }
     if (dead_ || !failure_.empty()) return;

@@ -95,9 +95,8 @@ class Simulation {
     std::optional<Settings> next_settings;  // being stored
     SectorHistory::Moment held = 0;         // when the last switch held all operations
     SectorHistory::Moment last_flush_fault = 0;
-    bool was_added = false;
+    std::uint32_t device_id = 0;              // as it was added the last time; 0: never
     bool removing = false;                    // it may not be there any more
-    bool removed = false;                     // it is not, or another one by now
     bool refuses = false;                     // writes, until it is removed
     bool out = false;                         // kept for later, or removed: users wait
     bool forgotten = false;                   // removed, its data thrown away
