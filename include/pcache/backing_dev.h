@@ -3,6 +3,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,13 @@ struct BackingIdentity {
 struct BackingExtent {
   bool data = true;       // false: it reads as zeroes, and takes no space
   std::uint64_t end = 0;  // in bytes; the same is known up to here
+};
+
+// What a backing device owes: for whoever watches it, also while it is being closed. Thread-safe.
+struct BackingPulse {
+  // Nanoseconds of CLOCK_MONOTONIC: when it last answered something, or was asked for the first of what it owes. 0: it
+  // owes nothing.
+  std::atomic<std::uint64_t> silent_since_ns{0};
 };
 
 // A backing device. All operations are asynchronous and may be started from any thread; several may be in flight and
@@ -57,6 +65,9 @@ class BackingDev {
 
   // Makes the range read as zeroes, releasing its space where the device can. Not durable before a flush.
   virtual void write_zeroes(std::uint64_t offset, std::uint64_t length, Completion done) = 0;
+
+  // Shared with it; null where nobody counts.
+  virtual std::shared_ptr<const BackingPulse> pulse() const { return nullptr; }
 
   // What is known from `offset`, below size_bytes(), on. What is not known to be a hole is data. May wait, though not
   // as long as a read.

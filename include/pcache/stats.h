@@ -21,7 +21,8 @@ struct LogicDevStats {
   bool detached = false;         // passthrough until it is attached again
   bool backing_fails = false;    // writeback fails and is tried again
   // "running"; "failed" (answers EIO: its log is damaged where dirty data was); "no_backing" (the backing is missing,
-  // of another identity or size, or cannot be opened: not exposed); "parked" (removed, with its data kept: not exposed)
+  // of another identity or size, or cannot be opened: not exposed); "parked" (removed, with its data kept: not
+  // exposed); "missing" (it is configured, and could not be added: only name, backing and cache_dev are known)
   std::string state;
   std::string detail;              // why, when the state is not "running"; else what goes wrong now, or empty
   std::uint64_t dirty_bytes = 0;   // only in the cache so far
@@ -46,8 +47,12 @@ struct LogicDevStats {
   std::uint64_t flushes = 0;
   std::uint64_t discards = 0;
   std::uint64_t written_back_bytes = 0;
-  std::uint64_t writeback_errors = 0;  // failed attempts; each is retried
-  std::uint64_t space_waits = 0;       // writes that had to wait for space
+  std::uint64_t writeback_errors = 0;     // failed attempts; each is retried
+  std::uint64_t backing_read_errors = 0;  // reads that the backing failed
+  std::uint64_t backing_silent_ms = 0;    // since when the backing owes answers and has given none; 0: it owes none
+  std::uint64_t waiting_writes = 0;       // that wait for space or for their turn just now
+  std::uint64_t longest_wait_ms = 0;      // of these, how long the first has waited
+  std::uint64_t space_waits = 0;          // writes that had to wait for space
   std::uint64_t evicted_bytes = 0;
   std::uint64_t relocated_bytes = 0;  // appended again when their segment was freed, since they had been read
   std::uint64_t promoted_bytes = 0;   // from probation to the log, since they had been read again
@@ -69,7 +74,7 @@ struct CacheDevStats {
   std::string path;
   std::string uuid;
   std::string label;
-  std::uint64_t cache_dev_id = 0;  // counts from 0, as long as it is open
+  std::uint64_t cache_dev_id = 0;  // counts from 0, as long as it is open; of a missing one it means nothing
   std::uint64_t size_bytes = 0;
   std::uint64_t segment_size_bytes = 0;
   std::uint64_t magic = 0;  // what a cache device begins with, as a number
@@ -117,7 +122,8 @@ struct LogicDevActivity {
   std::vector<LatencyStats> latencies;
 };
 
-// What a number is called among the metrics. Several numbers may be one metric, with a label to tell them apart.
+// What a number is called among the metrics; nullptr: it is none. Several numbers may be one metric, with a label to
+// tell them apart.
 struct MetricName {
   const char* name;  // without prefix, and without the _total of counters; ends with the unit
   const char* help;

@@ -8,12 +8,10 @@ namespace {
 
 constexpr bool kGauge = false;
 constexpr bool kCounter = true;
+constexpr MetricName kNoMetric{nullptr, ""};
 
 constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
-    {"backing_id",
-     &LogicDevStats::backing_id,
-     kGauge,
-     {"backing_id", "Number of the backing device among those of its cache device."}},
+    {"backing_id", &LogicDevStats::backing_id, kGauge, kNoMetric},
     {"size_bytes", &LogicDevStats::size_bytes, kGauge, {"size_bytes", "Size of the logical device."}},
     {"dirty_bytes", &LogicDevStats::dirty_bytes, kGauge, {"dirty_bytes", "Data that only the cache has so far."}},
     {"cached_bytes",
@@ -65,7 +63,21 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
     {"writeback_errors",
      &LogicDevStats::writeback_errors,
      kCounter,
-     {"backing_errors", "Failed attempts of writeback; each is tried again."}},
+     {"backing_errors", "Failed attempts of writeback, each of which is tried again, and failed reads.", "op",
+      "write"}},
+    {"backing_read_errors", &LogicDevStats::backing_read_errors, kCounter, {"backing_errors", "", "op", "read"}},
+    {"backing_silent_ms",
+     &LogicDevStats::backing_silent_ms,
+     kGauge,
+     {"backing_silent_seconds", "For how long the backing device has answered nothing of what it was asked for."}},
+    {"waiting_writes",
+     &LogicDevStats::waiting_writes,
+     kGauge,
+     {"waiting_writes", "Writes that wait for space or for their turn."}},
+    {"longest_wait_ms",
+     &LogicDevStats::longest_wait_ms,
+     kGauge,
+     {"longest_wait_seconds", "How long the first of the writes that wait has waited."}},
     {"space_waits", &LogicDevStats::space_waits, kCounter, {"space_waits", "Writes that had to wait for space."}},
     {"evicted_bytes",
      &LogicDevStats::evicted_bytes,
@@ -114,14 +126,14 @@ constexpr NumberField<LogicDevStats> kLogicDevNumbers[] = {
 };
 
 constexpr NumberField<CacheDevStats> kCacheDevNumbers[] = {
-    {"cache_dev_id", &CacheDevStats::cache_dev_id, kGauge, {"id", "Number of the cache device in this mount."}},
+    {"cache_dev_id", &CacheDevStats::cache_dev_id, kGauge, kNoMetric},
     {"epoch_max_ms",
      &CacheDevStats::epoch_max_ms,
      kGauge,
      {"epoch_max_seconds", "After how long an open epoch closes by itself."}},
     {"size_bytes", &CacheDevStats::size_bytes, kGauge, {"size_bytes", "Size of the cache device."}},
     {"segment_size_bytes", &CacheDevStats::segment_size_bytes, kGauge, {"segment_size_bytes", "Size of a segment."}},
-    {"magic", &CacheDevStats::magic, kGauge, {"magic", "What a cache device begins with."}},
+    {"magic", &CacheDevStats::magic, kGauge, kNoMetric},
     {"media_version", &CacheDevStats::media_version, kGauge, {"media_version", "Version of the format on the medium."}},
     {"segments", &CacheDevStats::segments, kGauge, {"segments_capacity", "Segments that there are."}},
     {"segments_used", &CacheDevStats::segments_used, kGauge, {"segments_used", "Segments that are not free."}},

@@ -323,6 +323,20 @@ void Cache::await(WaitingWrites& queue, CachedDevice& device, std::unique_ptr<Wr
   if (op) device.finish(std::move(op), EIO);
 }
 
+Cache::Waiting Cache::waiting(const CachedDevice& device) const {
+  Waiting waiting;
+  const std::uint64_t now = now_ms();
+  for (const WaitingWrites* queue : {&waiting_, &awaiting_share_, &throttled_}) {
+    if (queue->empty()) continue;
+    queue->for_each([&](const WaitingWrites::Entry& entry) {
+      if (entry.device != &device) return;
+      ++waiting.writes;
+      waiting.longest_ms = std::max(waiting.longest_ms, now - std::min(now, entry.op->waits_since_ms));
+    });
+  }
+  return waiting;
+}
+
 // Lets the writes that wait go on, first come first served, as long as there are free segments.
 bool Cache::wake_writers() {
   bool woke = false;

@@ -163,6 +163,12 @@ class Cache {
   void wait_for_space(CachedDevice& device, std::unique_ptr<WriteOp> op, bool first, bool for_share = false);
   void wait_for_turn(CachedDevice& device, std::unique_ptr<WriteOp> op);
   bool turns_awaited() const { return !throttled_.empty(); }
+  struct Waiting {
+    std::uint64_t writes = 0;
+    std::uint64_t longest_ms = 0;
+  };
+  // Writes of `device` that wait now, for space or for their turn.
+  Waiting waiting(const CachedDevice& device) const;
   // Ends the writes of `device` that wait, with EIO.
   void fail_waiting(const CachedDevice* device);
   // Lets those of `device` go on that wait for space, whether there is some or not.

@@ -38,6 +38,7 @@ CachedDevice::CachedDevice(Cache& cache, const CacheDev::Device& device, std::un
       settings_(layers_at_opening(cache.options(), name_, settings_of(device.record))),
       serves_(backing != nullptr),
       backing_(std::move(backing)),
+      pulse_(backing_ != nullptr ? backing_->pulse() : nullptr),
       probation_(cache.pool(), cache.cache_dev().geometry().slots_per_segment),
       activity_since_ms_(cache.now_ms()),
       worker_("writeback", [this] { return background_step(); }) {
@@ -361,6 +362,13 @@ bool CachedDevice::may_fill() const { return cache_.may_fill() && !at_share_max(
 // Whether something has to go for what comes.
 bool CachedDevice::is_full() const { return cache_.full() || segments_used() + 1 >= share().max; }
 
+std::uint64_t CachedDevice::backing_silent_ms() const {
+  if (pulse_ == nullptr) return 0;
+  const std::uint64_t since_ns = pulse_->silent_since_ns.load(std::memory_order_relaxed);
+  const std::uint64_t now_ns = OpTimer::now();
+  return since_ns == 0 ? 0 : (now_ns - std::min(now_ns, since_ns)) / 1'000'000;
+}
+
 LogicDevStats CachedDevice::stats() const {
   LogicDevStats s;
   s.name = name_;
@@ -405,6 +413,11 @@ LogicDevStats CachedDevice::stats() const {
   s.discards = discards_;
   s.written_back_bytes = written_back_bytes_;
   s.writeback_errors = writeback_errors_;
+  s.backing_read_errors = backing_read_errors_;
+  s.backing_silent_ms = backing_silent_ms();
+  const Cache::Waiting waiting = cache_.waiting(*this);
+  s.waiting_writes = waiting.writes;
+  s.longest_wait_ms = waiting.longest_ms;
   s.space_waits = space_waits_;
   s.throttled_ms = throttled_ms_;
   s.oldest_dirty_ms = oldest_dirty_ms();

@@ -264,6 +264,7 @@ class CachedDevice final : public LogicDev {
   const BackingIdentity& recorded_backing() const { return recorded_backing_; }
   std::uint64_t dirty_bytes() const;
   // How long the oldest dirty data has been in the cache, or known to be; 0: there is none.
+  std::uint64_t backing_silent_ms() const;
   std::uint64_t oldest_dirty_ms() const;
   // How long writing back all that is dirty would take at full speed; 0: nothing is, or the speed is not known yet.
   std::uint64_t clean_in_ms() const;
@@ -479,9 +480,10 @@ class CachedDevice final : public LogicDev {
   const BackingIdentity recorded_backing_;
   mutable std::mutex settings_mutex_;  // one change at a time
   LiveSettings settings_;
-  const bool serves_;                         // has a backing
-  std::unique_ptr<BackingDev> backing_;       // until stop()
-  std::optional<SharedFlush> backing_flush_;  // where there is a backing
+  const bool serves_;                                // has a backing
+  std::unique_ptr<BackingDev> backing_;              // until stop()
+  const std::shared_ptr<const BackingPulse> pulse_;  // of the backing; may be null
+  std::optional<SharedFlush> backing_flush_;         // where there is a backing
   // In a mode that keeps dirty data the backing may hold, without having flushed it, what nobody was told to be there:
   // so often that began, and up to here the backing has flushed since.
   std::atomic<std::uint64_t> doubts_{0}, doubts_settled_{0};
@@ -555,7 +557,7 @@ class CachedDevice final : public LogicDev {
   std::condition_variable idle_;
 
   std::atomic<std::uint64_t> reads_{0}, read_bytes_{0}, read_hits_{0}, read_misses_{0}, read_fills_{0};
-  std::atomic<std::uint64_t> flushes_{0}, discards_{0};
+  std::atomic<std::uint64_t> flushes_{0}, discards_{0}, backing_read_errors_{0};
   std::atomic<std::uint64_t> written_back_bytes_{0}, writeback_errors_{0}, space_waits_{0}, throttled_ms_{0};
   std::atomic<std::uint64_t> bad_cells_{0}, bypassed_bytes_{0}, bypassed_full_bytes_{0}, refused_mode_{0};
   std::atomic<std::uint64_t> evicted_blocks_{0}, relocated_blocks_{0}, promoted_blocks_{0}, ghost_hits_{0};

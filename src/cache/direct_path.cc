@@ -143,7 +143,10 @@ void CachedDevice::issue_direct(std::unique_ptr<WriteOp> op) try {
                       std::unique_ptr<WriteOp> read(static_cast<WriteOp*>(context));
                       CachedDevice& device = *read->direct->device;
                       device.timer_.add(OpTimer::Phase::backing_read, OpTimer::now() - read->direct->began_ns);
-                      if (error != 0) return device.finish(std::move(read), EIO);
+                      if (error != 0) {
+                        device.backing_read_errors_.fetch_add(1, std::memory_order_relaxed);
+                        return device.finish(std::move(read), EIO);
+                      }
                       device.write_sector(std::move(read));
                     },
                     op.release()});

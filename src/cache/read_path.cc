@@ -264,7 +264,10 @@ void CachedDevice::read_block(ReadOp& op, std::uint64_t block) {
 // turn the block has to be written, written back, flushed and evicted during one read of the backing.
 void CachedDevice::fetched(Fetch& fetch, int error) {
   PCACHE_PAUSE_POINT("fetch.arrived");
-  if (fetch.began_ns != 0) timer_.add(OpTimer::Phase::backing_read, OpTimer::now() - fetch.began_ns);
+  if (fetch.began_ns != 0) {  // or there was no memory to read into
+    timer_.add(OpTimer::Phase::backing_read, OpTimer::now() - fetch.began_ns);
+    if (error != 0) backing_read_errors_.fetch_add(1, std::memory_order_relaxed);
+  }
   if (error == 0) fill(fetch);
   PCACHE_PAUSE_POINT("fetch.filled");
   std::vector<Fetch::Waiter> waiters;

@@ -58,6 +58,13 @@ class WaitingWrites {
     return static_cast<std::size_t>(std::count_if(queue_.begin(), queue_.end(), wanted));
   }
 
+  // Calls `look` with each, which must not wait.
+  template <typename Look>
+  void for_each(Look look) const {
+    const std::lock_guard lock(mutex_);
+    std::for_each(queue_.begin(), queue_.end(), look);
+  }
+
  private:
   mutable std::mutex mutex_;
   std::deque<Entry> queue_;

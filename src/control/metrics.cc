@@ -88,15 +88,19 @@ template <typename T, typename LabelsOf>
 void write_numbers(Writer& out, const char* prefix, std::span<const NumberField<T>> fields, const std::vector<T>& all,
                    const LabelsOf& labels_of) {
   for (std::size_t first = 0; first < fields.size(); ++first) {
+    if (fields[first].metric.name == nullptr) continue;
     const std::string_view name = fields[first].metric.name;
     bool begun = false;
-    for (std::size_t i = 0; i < first; ++i) begun = begun || name == fields[i].metric.name;
+    const auto is_of = [name](const NumberField<T>& field) {
+      return field.metric.name != nullptr && name == field.metric.name;
+    };
+    for (std::size_t i = 0; i < first; ++i) begun = begun || is_of(fields[i]);
     if (begun) continue;
     out.family(std::string(prefix) + std::string(name), fields[first].counter ? "counter" : "gauge",
                fields[first].metric.help);
     for (std::size_t i = first; i < fields.size(); ++i) {
       const auto& field = fields[i];
-      if (name != field.metric.name) continue;
+      if (!is_of(field)) continue;
       for (const T& stats : all) {
         Labels labels = labels_of(stats);
         if (field.metric.label != nullptr) labels.emplace_back(field.metric.label, field.metric.value);

@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -37,6 +38,11 @@ alignas(4096) constinit std::array<std::byte, kMiB> kZeroes{};  // never written
 constexpr unsigned kMaxRetries = 100;
 // How long a submission that the kernel refused for want of memory waits at most for the next attempt.
 constexpr __kernel_timespec kResubmitInterval{1, 0};
+
+std::uint64_t now_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
 
 class UringBackingDev final : public BackingDev {
  public:
@@ -110,6 +116,8 @@ class UringBackingDev final : public BackingDev {
     if (!accepts(offset, length, done) || !still_there(done)) return;
     start(zero_kind_.load(std::memory_order_relaxed), offset, length, {}, done);
   }
+
+  std::shared_ptr<const BackingPulse> pulse() const override { return pulse_; }
 
   // A file's holes; a block device answers that all of it is data. Nobody uses the descriptor's position, so that it
   // may move.
@@ -249,7 +257,7 @@ class UringBackingDev final : public BackingDev {
       prepare(sqe, *request);
       io_uring_sqe_set_data(sqe, request);
       request->published.store(true, std::memory_order_release);
-      ++in_flight_;
+      if (in_flight_++ == 0) pulse_->silent_since_ns.store(now_ns(), std::memory_order_relaxed);
     }
     submit_prepared();
   }
@@ -322,6 +330,7 @@ class UringBackingDev final : public BackingDev {
       // Only after its completion has returned does an operation count as ended: the destructor waits for that.
       const std::lock_guard lock(mutex_);
       in_flight_ -= ended;
+      if (ended != 0) pulse_->silent_since_ns.store(in_flight_ == 0 ? 0 : now_ns(), std::memory_order_relaxed);
       waiting_.prepend(again);
       spare_.prepend(finished);
       submit_waiting();
@@ -377,6 +386,7 @@ class UringBackingDev final : public BackingDev {
   io_uring ring_{};
   std::mutex mutex_;  // guards submission to the ring and all below
   std::condition_variable drained_;
+  const std::shared_ptr<BackingPulse> pulse_ = std::make_shared<BackingPulse>();
   RequestList waiting_;
   RequestList spare_;
   unsigned in_flight_ = 0;

@@ -116,6 +116,8 @@ TEST_F(FullCache, WritesTakeTurnsAtTheBackingsSpeedBeforeTheSpaceIsUsedUp) {
     EXPECT_GE(writes[i]->outcome.done, writes[i + 1]->outcome.done) << "out of turn: " << i + 1;
   }
   EXPECT_EQ(stats().space_waits, 0U);
+  EXPECT_EQ(stats().waiting_writes, writes.size() - done()) << "for their turn";
+  EXPECT_GE(stats().longest_wait_ms, 100U);
 
   for (int i = 0; i < 100'000 && done() < writes.size(); ++i) {
     rig().step();
@@ -124,6 +126,7 @@ TEST_F(FullCache, WritesTakeTurnsAtTheBackingsSpeedBeforeTheSpaceIsUsedUp) {
   }
   for (const Write* w : writes) EXPECT_EQ(w->outcome.error, 0);
   EXPECT_GT(stats().throttled_ms, 100U);
+  EXPECT_EQ(stats().waiting_writes, 0U);
   EXPECT_EQ(read_blocks(rig(), 0, 200), blocks_of(0, 200, 2));
 }
 

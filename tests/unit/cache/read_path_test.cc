@@ -226,6 +226,7 @@ TEST(ReadPath, ABackingErrorGoesToTheWaitingReadersOnlyAndIsNotCached) {
   EXPECT_EQ(outcomes[2].error, 0);
   EXPECT_EQ(other, part(content, 20 * kBlockSize, kBlockSize));
   EXPECT_EQ(rig.device().stats().read_fills, 2U);
+  EXPECT_EQ(rig.device().stats().backing_read_errors, 1U) << "of the backing, whoever waited for it";
 
   EXPECT_EQ(read_blocks(rig, 0, 9), part(content, 0, 9 * kBlockSize));
   EXPECT_EQ(read_blocks(rig, 0, 9), part(content, 0, 9 * kBlockSize));

@@ -180,11 +180,16 @@ TEST(Reclaim, APinnedSegmentIsNotReleasedUntilUnpinned) {
 TEST(Reclaim, AWriteThatNeedsSpaceWaitsAndIsCompletedOnceASegmentIsFree) {
   const Bytes bytes = blocks_of(0, 1, 2);
   Outcome waiting;
-  EngineRig rig{RigShape()};
+  RigShape shape;
+  shape.own_clock = true;
+  EngineRig rig{shape};
   const std::uint64_t count = fill_cache(rig);
   rig.device().write(0, bytes, waiting.completion());
   EXPECT_FALSE(waiting.done);
   EXPECT_EQ(rig.device().stats().space_waits, 1U);
+  EXPECT_EQ(rig.device().stats().waiting_writes, 1U);
+  rig.advance(70);
+  EXPECT_EQ(rig.device().stats().longest_wait_ms, 70U);
   EXPECT_TRUE(read_blocks(rig, 0, count) == blocks_of(0, count, 1)) << "the old data is readable meanwhile";
   EXPECT_FALSE(rig.cache().reclaim_step()) << "all is dirty";
   EXPECT_FALSE(waiting.done);
@@ -194,6 +199,8 @@ TEST(Reclaim, AWriteThatNeedsSpaceWaitsAndIsCompletedOnceASegmentIsFree) {
   EXPECT_TRUE(rig.cache().reclaim_step());
   ASSERT_TRUE(waiting.done);
   EXPECT_EQ(waiting.error, 0);
+  EXPECT_EQ(rig.device().stats().waiting_writes, 0U);
+  EXPECT_EQ(rig.device().stats().longest_wait_ms, 0U);
   EXPECT_EQ(read_blocks(rig, 0, 1), blocks_of(0, 1, 2));
   EXPECT_TRUE(read_blocks(rig, 1, count - 1) == blocks_of(1, count - 1, 1));
 }

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <filesystem>
@@ -178,6 +179,33 @@ TEST_F(UringBackingDevTest, WhatWasWrittenIsReadAndIsInTheFile) {
   EXPECT_EQ(read_file(path_, 512, 1024), std::string(1024, '\0'));
   EXPECT_EQ(read_file(path_, 1536 + 4096, 512), std::string(512, '\0'));
   EXPECT_EQ(stat_of(path_).st_size, static_cast<off_t>(kSize));
+}
+
+// In a completion the operation still counts as owed.
+TEST_F(UringBackingDevTest, ItsPulseSaysSinceWhenItOwesAnAnswer) {
+  auto device = open_device();
+  const auto pulse = device->pulse();
+  EXPECT_EQ(pulse->silent_since_ns, 0U) << "nobody asked for anything";
+  struct Seen {
+    const BackingPulse& pulse;
+    std::uint64_t since_ns;
+    Waiter waiter;
+  } seen{*pulse, 0, {}};
+  AlignedBuffer buffer(4096);
+  const auto before = std::chrono::steady_clock::now().time_since_epoch();
+  device->read(0, buffer.span(),
+               {[](void* context, int error) {
+                  auto* const s = static_cast<Seen*>(context);
+                  s->since_ns = s->pulse.silent_since_ns;
+                  s->waiter.completion()(error);
+                },
+                &seen});
+  ASSERT_EQ(seen.waiter.wait(), 0);
+  EXPECT_GE(std::chrono::nanoseconds(seen.since_ns), before);
+  while (pulse->silent_since_ns != 0) std::this_thread::yield();
+  ASSERT_EQ(flush(*device), 0);
+  device.reset();
+  EXPECT_EQ(pulse->silent_since_ns, 0U) << "closed, it owes nothing";
 }
 
 TEST_F(UringBackingDevTest, ContentOutlivesTheDevice) {
