@@ -11,7 +11,6 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "control/command_table.h"
-#include "pcache/control_client.h"
 
 namespace pcache {
 
@@ -25,7 +24,7 @@ constexpr std::chrono::milliseconds kLongestPause{200};
 
 }  // namespace
 
-Result<json> ask(const std::string& mount, const std::string& command, const json& args) {
+Result<json> ask(const std::string& mount, const std::string& command, const json& args, std::uint64_t limit_ms) {
   auto client = ControlClient::find(mount);
   if (!client) return client.status();
   std::string words;
@@ -34,7 +33,12 @@ Result<json> ask(const std::string& mount, const std::string& command, const jso
   } catch (const json::type_error&) {
     return Status(Errc::invalid, "the arguments of '" + command + "' are not UTF-8, which names and paths must be");
   }
-  const auto reply = client->call(command, words);
+  const Command* const known = find_command(command);
+  const bool may_wait = known != nullptr && known->pace == Pace::slow;
+  if (may_wait) {
+    if (const auto there = client->call("ping", "{}", limit_ms); !there) return there.status();
+  }
+  const auto reply = client->call(command, words, may_wait ? 0 : limit_ms);
   if (!reply) return reply.status();
   json result = json::parse(*reply, nullptr, false);
   if (!result.is_object()) return Status(Errc::failed, "the daemon's reply to '" + command + "' makes no sense");

@@ -18,11 +18,14 @@
 #include "cli/stats_text.h"
 #include "cli/status_text.h"
 #include "control/command_table.h"
+#include "control/version.h"
 
 namespace pcache {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::uint64_t kCheckMs = 3000;
 
 // Those that the command line has in another form: umount waits for the daemon's end, version is the executable's own,
 // stats-reset is an option of stats.
@@ -200,6 +203,13 @@ int follow_events(const std::string& mount, std::uint64_t after, const DaemonCom
   }
 }
 
+// Monitoring has no time to wait, and for it a daemon that does not answer is none that is well.
+Result<json> ask_for_check(const std::string& mount, const json& args) {
+  const auto reply = ask(mount, "status", args, kCheckMs);
+  if (reply || reply.status().code() != Errc::timed_out) return reply;
+  return json{{"schema", schema_json()}, {"health", {{"level", "critical"}, {"reasons", {reply.status().message()}}}}};
+}
+
 }  // namespace
 
 int DaemonCommands::run(const std::string& mount, const Printing& printing) const {
@@ -215,7 +225,7 @@ int DaemonCommands::run(const std::string& mount, const Printing& printing) cons
         confirm("What only the cache has of logical device " + text(*args, "name") + " is thrown away", printing.yes);
     if (!agreed.ok()) return report(agreed);
   }
-  const auto reply = ask_and_wait(mount, name, *args);
+  const auto reply = check_ ? ask_for_check(mount, *args) : ask_and_wait(mount, name, *args);
   if (!reply) return report(reply.status());
   if (!as_json) {
     for (const json& advice : list(*reply, "warnings")) warn(advice.is_string() ? advice.get<std::string>() : "");

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 
 #include "base/unique_fd.h"
 #include "cli/holders.h"
@@ -17,12 +16,7 @@
 namespace pcache {
 
 Status umount_and_wait(const std::string& mount_point) {
-  // A dead mount cannot be resolved through; its parent can.
-  const std::filesystem::path given = std::filesystem::absolute(mount_point).lexically_normal();
-  const std::filesystem::path trimmed = given.has_filename() ? given : given.parent_path();
-  std::error_code error;
-  const std::string path =
-      (std::filesystem::weakly_canonical(trimmed.parent_path(), error) / trimmed.filename()).string();
+  const std::string path = resolve_mount_point(mount_point);
 
   auto client = ControlClient::find(path);
   if (!client) {
@@ -37,6 +31,9 @@ Status umount_and_wait(const std::string& mount_point) {
     }
     return Status();
   }
+  // One that does not answer would not end either, and without its mount it could not be found any more.
+  const auto answer = client->call("ping", "{}", ControlClient::kAtOnceMs);
+  if (!answer && answer.status().code() == Errc::timed_out) return answer.status();
   const auto pid = client->daemon_pid();
   if (!pid) return pid.status();
   const UniqueFd daemon(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));

@@ -1,5 +1,7 @@
+#include <limits.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +18,7 @@
 #include "base/crc32c.h"
 #include "control/asio.h"
 #include "control/asio_no_throw.h"
+#include "control/command_table.h"
 #include "control/http_message.h"
 #include "control/rpc.h"
 #include "control/run_dir.h"
@@ -33,14 +36,40 @@ using asio::local::stream_protocol;
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 constexpr std::uint64_t kNameTimeoutMs = 1000;
 
+// To be taken in by a daemon, which its kernel does for it as long as there is room in the queue.
+constexpr std::uint64_t kConnectTimeoutMs = 3000;
+constexpr int kMaxLinks = 40;  // as the kernel follows them
+
+timeval to_timeval(std::uint64_t ms) {
+  return {static_cast<time_t>(ms / 1000), static_cast<suseconds_t>(ms % 1000 * 1000)};
+}
+
+std::string seconds_text(std::uint64_t ms) {
+  return ms % 1000 == 0 ? std::to_string(ms / 1000) + " s" : std::to_string(ms) + " ms";
+}
+
 Status connect(stream_protocol::socket& socket, const std::string& path) {
   if (path.size() > kMaxSocketPath) {
     return Status(Errc::invalid,
                   "the path of control socket " + path + " is too long; set PCACHEFS_RUN_DIR to a shorter one");
   }
   boost::system::error_code error;
-  socket.connect(stream_protocol::endpoint(path), error);
-  if (!error) return Status();
+  socket.open(stream_protocol(), error);
+  if (!error) {
+    // Asio's connect() takes a full queue for a connection that is under way.
+    const timeval limit = to_timeval(kConnectTimeoutMs);
+    setsockopt(socket.native_handle(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    const stream_protocol::endpoint endpoint(path);
+    int result = -1;
+    do {
+      result = ::connect(socket.native_handle(), endpoint.data(), static_cast<socklen_t>(endpoint.size()));
+    } while (result != 0 && errno == EINTR);
+    if (result == 0) return Status();
+    error.assign(errno, boost::system::system_category());
+  }
+  if (error.value() == EAGAIN) {
+    return Status(Errc::timed_out, "pcachefs takes no more connections at " + path + ": it hangs, or is stopped");
+  }
   if (error.value() == EACCES || error.value() == EPERM) {
     return Status(Errc::permission, "only root and the mount's owner may use control socket " + path);
   }
@@ -51,12 +80,29 @@ Status connect(stream_protocol::socket& socket, const std::string& path) {
   return Status(Errc::no_daemon, "no running pcachefs answers at " + path);
 }
 
+Result<int> peer_pid(stream_protocol::socket& socket, const std::string& path) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+    return Status::from_errno(errno, "cannot tell the process behind control socket " + path);
+  }
+  return static_cast<int>(peer.pid);
+}
+
 Status try_connect(const std::string& path) {
   return asio_no_throw("cannot connect to control socket " + path, [&] {
     asio::io_context io;
     stream_protocol::socket socket(io);
     return connect(socket, path);
   });
+}
+
+std::string no_answer(const std::string& command, std::uint64_t timeout_ms, const Result<int>& pid) {
+  const Command* const known = find_command(command);
+  const bool changes = known == nullptr || known->caller == Caller::owner;
+  return "pcachefs" + (pid ? " (process " + std::to_string(*pid) + ")" : "") + " did not answer '" + command +
+         "' within " + seconds_text(timeout_ms) + ": it hangs, or is stopped" +
+         (changes ? "; it may still carry it out" : "");
 }
 
 }  // namespace
@@ -82,13 +128,33 @@ std::string control_socket_path(const std::string& mount_point) {
   return before + name + after;
 }
 
+std::string resolve_mount_point(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path point = fs::absolute(path, error);
+  if (error) return path;
+  for (int links = 0; links < kMaxLinks; ++links) {
+    while (point.filename().empty() || point.filename() == ".") {
+      if (!point.has_relative_path()) return point;
+      point = point.parent_path();
+    }
+    if (point.filename() == "..") return fs::weakly_canonical(point, error);
+    const fs::path parent = fs::weakly_canonical(point.parent_path(), error);
+    point = parent / point.filename();
+    // Of a directory this fails without asking anybody for it; lstat(), and with it read_symlink(), asks.
+    char target[PATH_MAX];
+    const ssize_t length = readlink(point.c_str(), target, sizeof target);
+    if (length < 0) break;
+    point = parent / std::string(target, static_cast<std::size_t>(length));
+  }
+  return point;
+}
+
 Result<ControlClient> ControlClient::find(const std::string& mount_point) {
   const Status trusted = check_run_dir();
   if (!trusted.ok() && trusted.code() != Errc::not_found) return trusted;
   if (!mount_point.empty()) {
-    std::error_code error;
-    const auto canonical = std::filesystem::weakly_canonical(mount_point, error);
-    const std::string path = control_socket_path(error ? mount_point : canonical.string());
+    const std::string path = control_socket_path(resolve_mount_point(mount_point));
     if (is_no_socket(path)) return Status(Errc::permission, path + " is not a control socket; remove it");
     const Status found = try_connect(path);
     if (found.code() == Errc::no_daemon) return Status(Errc::no_daemon, "no running pcachefs serves " + mount_point);
@@ -103,7 +169,7 @@ Result<ControlClient> ControlClient::find(const std::string& mount_point) {
     if (entry->path().extension() != ".sock" || is_no_socket(entry->path())) continue;
     const Status found = try_connect(entry->path());
     if (found.ok()) live.push_back(entry->path());
-    if (found.code() == Errc::permission) refused = found;
+    if (found.code() == Errc::permission || found.code() == Errc::timed_out) refused = found;
   }
   if (live.size() == 1) return ControlClient(live.front());
   if (live.empty() && !refused.ok()) return refused;
@@ -151,8 +217,7 @@ Result<std::string> ControlClient::call(const std::string& command, const std::s
     io.run_for(std::chrono::milliseconds(timeout_ms));
   }
   if (outcome == asio::error::would_block) {
-    return Status(Errc::timed_out, "the daemon did not answer '" + command + "' within " + std::to_string(timeout_ms) +
-                                       " ms; it may still carry it out");
+    return Status(Errc::timed_out, no_answer(command, timeout_ms, peer_pid(socket, socket_path_)));
   }
   if (outcome == http::error::body_limit) {
     return Status(Errc::failed, "the daemon's reply to '" + command + "' is too long");
@@ -167,12 +232,7 @@ Result<int> ControlClient::daemon_pid() {
   asio::io_context io;
   stream_protocol::socket socket(io);
   if (Status connected = connect(socket, socket_path_); !connected.ok()) return connected;
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  if (getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
-    return Status::from_errno(errno, "cannot tell the process behind control socket " + socket_path_);
-  }
-  return static_cast<int>(peer.pid);
+  return peer_pid(socket, socket_path_);
 }
 
 }  // namespace pcache

@@ -62,3 +62,30 @@ wait "$writer"
 p drain dev
 [ "$(stat_of dev dirty_bytes)" -eq 0 ] || fail "dirty after a drain"
 cmp "$T/fs/backing" "$T/data" || fail "the backing has other data"
+
+say "nobody waits for ever for a daemon that is stopped"
+pid=$(daemon_pid "$MNT")
+finish_continued() {
+  local status=$?
+  kill -CONT "$pid" 2>/dev/null
+  (exit $status)
+  finish
+}
+trap finish_continued EXIT
+# refused_in SECONDS CODE COMMAND...: ends with CODE, in that time, and says who does not answer.
+refused_in() {
+  local got=0 said
+  said=$(timeout "$1" "$PCACHEFS" "${@:3}" 2>&1) || got=$?
+  [ "$got" -eq "$2" ] || fail "${*:3} ends with $got, not $2: $said"
+  grep -q "process $pid) did not answer" <<<"$said" || fail "${*:3} does not say who does not answer: $said"
+}
+kill -STOP "$pid"
+checks=()
+refused_in 30 7 status --mount "$MNT" & checks+=($!)
+refused_in 30 7 umount "$MNT" & checks+=($!)
+refused_in 30 7 resize dev & checks+=($!)
+refused_in 9 11 status --check & checks+=($!)
+for check in "${checks[@]}"; do wait "$check" || fail "see above"; done
+kill -CONT "$pid"
+mounted_at "$MNT" || fail "it was unmounted"
+p status --check >/dev/null || fail "it does not go on"

@@ -112,6 +112,35 @@ TEST_F(ClientTest, ALinkToTheMountPointFindsIt) {
   EXPECT_TRUE(ControlClient::find(run_dir_.path() + "/./real/").ok());
 }
 
+TEST_F(ClientTest, AMountPointIsResolvedAsTheKernelWould) {
+  const std::string real = std::filesystem::canonical(run_dir_.path()).string() + "/real";
+  std::filesystem::create_directories(real + "/in");
+  std::filesystem::create_symlink("real", run_dir_.path() + "/relative");
+  std::filesystem::create_symlink(run_dir_.path() + "/relative", run_dir_.path() + "/twice");
+  std::filesystem::create_symlink("endless", run_dir_.path() + "/endless");
+  for (const char* name : {"real", "real/", "real/.", "real//", "real/in/..", "relative", "twice/", "twice/in/.."}) {
+    EXPECT_EQ(resolve_mount_point(run_dir_.path() + "/" + name), real) << name;
+  }
+  EXPECT_EQ(resolve_mount_point(run_dir_.path() + "/twice/in"), real + "/in");
+  EXPECT_EQ(resolve_mount_point(run_dir_.path() + "/not/there"),
+            std::filesystem::path(real).replace_filename("not/there"));
+  EXPECT_EQ(resolve_mount_point("/"), "/");
+  EXPECT_FALSE(resolve_mount_point(run_dir_.path() + "/endless").empty());
+}
+
+TEST_F(ClientTest, ADaemonThatTakesNoMoreConnectionsIsNotWaitedForForEver) {
+  const std::string path = control_socket_path("/mnt/x");
+  const UniqueFd listening(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+  ASSERT_EQ(bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listening.get(), 0), 0);
+  const UniqueFd first(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(connect(first.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(ControlClient::find("/mnt/x").status().code(), Errc::timed_out);
+}
+
 TEST_F(ClientTest, DaemonPidIsTheKernels) {
   const auto server = serve("/mnt/x");
   auto client = ControlClient::find("/mnt/x");
@@ -128,6 +157,7 @@ TEST_F(ClientTest, TimesOutAndKeepsItsPromiseOfOneReply) {
   const auto result = client->call("resize", R"({"name":"d"})", 50);
   EXPECT_EQ(result.status().code(), Errc::timed_out);
   EXPECT_NE(result.status().message().find("resize"), std::string::npos);
+  EXPECT_NE(result.status().message().find("process " + std::to_string(getpid())), std::string::npos);
   manager_.open_gate();
   EXPECT_TRUE(client->call("ping", "{}").ok());
 }
