@@ -7,15 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cstdlib>
+
+#include "base/log_level.h"
 
 namespace pcache {
 namespace {
 
 constexpr const char* kName = "pcachefs";
-constexpr std::array<const char*, 4> kLevels{"debug", "info", "warning", "error"};
 
 // The service manager says which stream it has connected to the journal (systemd.exec(5)); another may be in its place.
 bool stderr_is_journal() {
@@ -33,9 +32,7 @@ bool there_is_a_journal() {
 }  // namespace
 
 Status start_logging(bool foreground, const std::string& level) {
-  if (std::find(kLevels.begin(), kLevels.end(), level) == kLevels.end()) {
-    return Status(Errc::invalid, "there is no log level '" + level + "'; there are debug, info, warning, error");
-  }
+  if (Status status = check_log_level(level); !status.ok()) return status;
   if (foreground ? stderr_is_journal() : there_is_a_journal()) {
     spdlog::set_default_logger(spdlog::systemd_logger_mt(kName, kName));
   } else if (foreground) {

@@ -1,4 +1,5 @@
-// Paths as a daemon understands them, whose working directory is another.
+// Paths as a daemon understands them, whose working directory is another. The text itself is changed as little as can
+// be: "/x/../y" may lead elsewhere than "/y" where x is a link.
 #pragma once
 
 #include <filesystem>

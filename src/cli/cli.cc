@@ -8,6 +8,7 @@
 #include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/completion.h"
+#include "cli/completion_words.h"
 #include "cli/config_commands.h"
 #include "cli/daemon_commands.h"
 #include "cli/driver_commands.h"
@@ -25,8 +26,6 @@
 namespace pcache {
 namespace {
 
-// The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
-// elsewhere than "/y" where x is a link.
 // The size an option names, or an unset one for an empty text.
 Result<std::optional<std::uint64_t>> optional_size(const std::string& text, bool given) {
   if (!given) return std::optional<std::uint64_t>();
@@ -45,6 +44,15 @@ int run_ls(const std::string& mount, const OutputStyle& style, bool as_json) {
   const auto status = ask(mount, "status", nlohmann::json::object());
   if (!status) return report(status.status());
   return as_json ? print_json(list_json(*status)) : print(list_text(*status, style));
+}
+
+int run_completed_words(const std::string& kind, const std::string& mount, bool as_json) {
+  const auto words = completion_words(kind, mount);
+  if (!words) return report(words.status());
+  if (as_json) return print_json({{"schema", schema_json()}, {"words", *words}});
+  std::string lines;
+  for (const std::string& word : *words) lines += word + "\n";
+  return print(lines);
 }
 
 // What could not be brought up is said, and where there is nothing, what to do next.
@@ -243,8 +251,9 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   CLI::App* completion = app.add_subcommand("completion",
                                             "Print a script by which bash completes commands, options and names\n\n"
                                             "Example: pcachefs completion >/etc/bash_completion.d/pcachefs");
-  completion->add_option("--of", completed_kind, "Print only what a word of this kind (NAME, KEY, JOB) can be")
-      ->type_name("KIND");
+  const CLI::Option* completed_option =
+      completion->add_option("--of", completed_kind, "Print only what a word of this kind (NAME, KEY, JOB) can be")
+          ->type_name("KIND");
   CLI::App* manual = app.add_subcommand("manual", "Print the commands for the manual page")->group("");
 
   report_as_json(std::find(argv, argv + argc, std::string_view("--json")) != argv + argc);
@@ -303,9 +312,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);
   if (salvage->parsed()) return run_salvage(actions, cache_path, name, salvage_options, as_json);
-  if (completion->parsed()) {
-    return print(completed_kind.empty() ? completion_script(app) : completion_words(completed_kind, mount));
+  if (completion->parsed() && completed_option->count() == 0) {
+    const std::string script = completion_script(app);
+    return as_json ? print_json({{"schema", schema_json()}, {"script", script}}) : print(script);
   }
+  if (completion->parsed()) return run_completed_words(completed_kind, mount, as_json);
   if (manual->parsed()) return print(manual_text(app));
   if (!version->parsed()) return 0;
   if (as_json) return print_json({{"schema", schema_json()}, {"version", kVersion}});

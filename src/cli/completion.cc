@@ -2,120 +2,159 @@
 
 #include <vector>
 
-#include "cli/ask.h"
 #include "cli/command_walk.h"
-#include "pcache/settings.h"
+#include "cli/completion_words.h"
 
 namespace pcache {
 namespace {
 
-using nlohmann::json;
-
-std::string joined(const std::vector<std::string>& words) {
+std::string joined(const std::vector<std::string>& words, const char* separator) {
   std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
   return text;
 }
 
-// In front of "kind of word": the options that take one of it.
-std::string options_case(const CLI::App& app, const std::string& command) {
-  std::vector<std::string> all;
-  std::string values;
-  for (const CLI::Option* option : options_of(app, false)) {
-    const auto names = names_of(*option);
-    all.insert(all.end(), names.begin(), names.end());
-    if (!takes_value(*option)) continue;
-    for (const std::string& name : names) values += " [" + name + "]=\"" + option->get_type_name() + "\"";
-  }
-  return "  options[" + command + "]=\"" + joined(all) + "\"\n" +
-         (values.empty() ? "" : "  values[" + command + "]='" + values.substr(1) + "'\n");
-}
-
+// Names come from devices, and what is typed is not finished: nothing of either is evaluated, and what is offered is
+// quoted. What is typed is put together from the line, for bash cuts words at = and : too.
 constexpr const char* kScriptEnd = R"bash(
-  local -A value_of=()
-  local word command= i=1 place=0
-  eval "value_of=(${values[all]-})"
-  while [ "$i" -lt "$COMP_CWORD" ]; do
+  local rest=${COMP_LINE:0:COMP_POINT} blanks word plain quote= cut= i
+  local -a given=()
+  for ((i = 0; i <= COMP_CWORD; ++i)); do
+    blanks=${rest%%[![:space:]]*}
+    rest=${rest#"$blanks"}
     word=${COMP_WORDS[i]}
-    if [[ $word == -* ]]; then
-      [ -z "${value_of[$word]-}" ] || i=$((i + 1))
-    elif [ -z "$command" ] && [ -n "$word" ]; then
-      command=$word
-      eval "value_of=(${values[all]-} ${values[$command]-})"
-    elif [ -n "$word" ]; then
-      place=$((place + 1))
+    [ "$i" -lt "$COMP_CWORD" ] || word=$rest
+    rest=${rest#"$word"}
+    quote=
+    case $word in
+      \'*) quote=\'; plain=${word#\'}; plain=${plain%\'} ;;
+      \"*) quote=\"; plain=${word#\"}; IFS= read plain <<<"${plain%\"}" ;;
+      *) IFS= read plain <<<"$word" ;;
+    esac
+    cut=
+    if [ -z "$blanks" ] && [ "${#given[@]}" -gt 0 ]; then
+      cut=${given[-1]}
+      given[-1]+=$plain
+    else
+      given+=("$plain")
     fi
-    i=$((i + 1))
+    [[ ! $word =~ ^[=:]+$ ]] || cut=${given[-1]}
   done
-  local now=${COMP_WORDS[COMP_CWORD]} kind
-  local -a kinds
-  if [ "$i" -gt "$COMP_CWORD" ]; then
-    kind=${value_of[${COMP_WORDS[COMP_CWORD - 1]}]}
+  local now=${given[-1]} command=pcachefs mount= kind= list= files= place=0
+  unset 'given[-1]'
+  for ((i = 1; i < ${#given[@]}; ++i)); do
+    word=${given[i]}
+    case $word in
+      --mount=*) mount=${word#*=} ;;
+      -*=*) ;;
+      -*)
+        kind=${kinds["$command $word"]-${kinds["pcachefs $word"]-}}
+        [ -z "$kind" ] || i=$((i + 1))
+        [ "$word" != --mount ] || mount=${given[i]-}
+        ;;
+      *)
+        if [ -n "${commands[$command]-}" ]; then
+          [[ " ${commands[$command]} " == *" $word "* ]] || return 0
+          command="$command $word"
+        else
+          place=$((place + 1))
+        fi
+        ;;
+    esac
+  done
+  [[ $mount != "~/"* ]] || mount=$HOME/${mount#"~/"}
+  local -a words=()
+  if [ "$i" -gt "${#given[@]}" ]; then
+    kind=${kinds["$command ${given[-1]}"]-${kinds["pcachefs ${given[-1]}"]-}}
+  elif [[ $now == -*=* ]]; then
+    list=${now%%=*}=
+    kind=${kinds["$command ${now%%=*}"]-${kinds["pcachefs ${now%%=*}"]-}}
   elif [[ $now == -* ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "${options[all]} ${options[${command:-all}]-}" -- "$now")
-    return
-  elif [ -z "$command" ]; then
-    mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$now")
-    return
+    read -ra words <<<"${options[pcachefs]} ${options[$command]-}"
+    mapfile -t words < <(printf '%s\n' "${words[@]}" | sort -u)
+    kind=OPTION
+  elif [ -n "${commands[$command]-}" ]; then
+    read -ra words <<<"${commands[$command]}"
+    kind=COMMAND
   else
-    read -ra kinds <<<"${words[$command]-}"
-    [ "$place" -lt "${#kinds[@]}" ] || return 0
-    kind=${kinds[place]}
+    local -a places=()
+    mapfile -t places <<<"${takes[$command]-}"
+    kind=${places[place]-}
+    [[ -n $kind || ${places[-1]} != *... ]] || kind=${places[-1]}
+    kind=${kind%...}
   fi
+  [ "$kind" != LABEL ] || [[ ${now#"$list"} != [./~]* ]] || kind=PATH
   case $kind in
-    CACHE|PATH|BACKING|IMAGE|FILE) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$now") ;;
-    MNT) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$now") ;;
+    OPTION|COMMAND) ;;
+    CACHE|PATH|BACKING|IMAGE|FILE) files=-f ;;
+    MNT) files=-d ;;
     *)
-      mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" completion --of "$kind" 2>/dev/null)" -- "$now")
-      [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace
+      case $kind in
+        KEY=VALUE,*|OPTIONS) [[ $now != *,* ]] || list=${now%,*},; kind=${kind%%,*} ;;
+      esac
+      [[ "|$asked|" == *"|$kind|"* ]] || return 0
+      mapfile -t words < <("${COMP_WORDS[0]}" completion --of "$kind" ${mount:+--mount "$mount"} 2>/dev/null)
       ;;
   esac
+  if [ -n "$files" ]; then
+    compopt -o filenames  # which quotes them
+    mapfile -t words < <(compgen "$files" -- "${now#"$list"}")
+  fi
+  local before=
+  COMPREPLY=()
+  for word in "${words[@]}"; do
+    # A key before the values that it can have.
+    if [[ -z $files && $word == *=* && ${now#"$list"} != *=* ]]; then word=${word%%=*}=; fi
+    word=$list$word
+    [[ $word == "$now"* && $word != "$before" ]] || continue
+    before=$word
+    word=${word#"$cut"}
+    if [ -z "$files" ]; then
+      case $quote in
+        \') word=${word//\'/\'\\\'\'} ;;
+        \") word=${word//\\/\\\\}; word=${word//\"/\\\"}; word=${word//\$/\\\$}; word=${word//\`/\\\`} ;;
+        *) printf -v word %q "$word"; word=${word//'\,'/,}; ;;
+      esac
+    fi
+    COMPREPLY+=("$word")
+  done
+  [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace
 }
 complete -F _pcachefs pcachefs
 )bash";
 
-// The field of all objects of a list in the daemon's reply.
-std::string listed(const std::string& mount, const char* command, const char* list, const char* field) {
-  const auto reply = ask(mount, command, json::object());
-  if (!reply) return "";
-  std::string lines;
-  for (const json& item : reply->value(list, json::array())) {
-    const json value = item.value(field, json());
-    lines += (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+// What follows a command: commands below it, options, those of them that take a value, and words.
+void add_command(const CLI::App& command, const std::string& path, std::string& text) {
+  const auto add = [&](const char* array, const std::string& key, const std::string& value) {
+    if (!value.empty()) text += std::string("  ") + array + "[\"" + key + "\"]=$'" + value + "'\n";
+  };
+  std::vector<std::string> below;
+  for (const CLI::App* one : commands_of(command)) below.push_back(one->get_name());
+  add("commands", path, joined(below, " "));
+  std::vector<std::string> options;
+  for (const CLI::Option* option : options_of(command, false)) {
+    for (const std::string& name : names_of(*option)) {
+      options.push_back(name);
+      if (takes_value(*option)) add("kinds", path + " " + name, option->get_type_name());
+    }
   }
-  return lines;
-}
-
-std::string setting_names(const char* end) {
-  std::string lines;
-  for (const SettingInfo& info : all_settings()) lines += std::string(info.name) + end + "\n";
-  return lines;
+  add("options", path, joined(options, " "));
+  std::vector<std::string> words;
+  for (const CLI::Option* word : options_of(command, true)) {
+    words.push_back(word->get_name() + (word->get_items_expected_max() > 1 ? "..." : ""));
+  }
+  add("takes", path, joined(words, "\\n"));
+  for (const CLI::App* one : commands_of(command)) add_command(*one, path + " " + one->get_name(), text);
 }
 
 }  // namespace
 
-std::string completion_words(const std::string& kind, const std::string& mount) {
-  if (kind == "NAME") return listed(mount, "status", "logic_devs", "name");
-  if (kind == "JOB") return listed(mount, "jobs", "jobs", "job");
-  if (kind == "KEY") return setting_names("");
-  if (kind.starts_with("KEY=VALUE")) return setting_names("=");
-  return "";
-}
-
 std::string completion_script(const CLI::App& app) {
   std::string text =
       "# What bash completes after `pcachefs`; made by `pcachefs completion`.\n_pcachefs() {\n"
-      "  local commands=\"";
-  std::vector<std::string> names;
-  for (const CLI::App* command : commands_of(app)) names.push_back(command->get_name());
-  text += joined(names) + "\"\n  local -A options=() values=() words=()\n" + options_case(app, "all");
-  for (const CLI::App* command : commands_of(app)) {
-    text += options_case(*command, command->get_name());
-    std::vector<std::string> words;
-    for (const CLI::Option* word : options_of(*command, true)) words.push_back(word->get_name());
-    if (!words.empty()) text += "  words[" + command->get_name() + "]=\"" + joined(words) + "\"\n";
-  }
-  return text + kScriptEnd;
+      "  local -A commands=() options=() kinds=() takes=()\n";
+  add_command(app, app.get_name(), text);
+  return text + "  local asked='" + joined(completed_kinds(), "|") + "'\n" + kScriptEnd;
 }
 
 }  // namespace pcache

@@ -10,8 +10,4 @@ namespace pcache {
 // `pcachefs completion --of KIND`, and what files there are the shell.
 std::string completion_script(const CLI::App& app);
 
-// What a word of that kind (NAME, JOB, KEY, ...; as the help calls it) can be in `mount`, one a line; nothing where
-// that is not known.
-std::string completion_words(const std::string& kind, const std::string& mount);
-
 }  // namespace pcache

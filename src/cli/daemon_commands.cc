@@ -41,26 +41,27 @@ std::string option_name(const Argument& argument) {
   return name;
 }
 
+// What completion offers goes by it (completion_words.h).
 std::string word_name(const Argument& argument) {
   if (argument.kind == ArgKind::settings) return "KEY=VALUE";
   if (argument.kind == ArgKind::keys) return "KEY";
   std::string name = argument.name;
+  if (name == "cache") return "LABEL";
+  if (name == "label") return "L";  // a new one
   std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
   return name;
 }
 
-const char* type_name(ArgKind kind) {
-  switch (kind) {
+std::string type_name(const Argument& argument) {
+  switch (argument.kind) {
     case ArgKind::size:
       return "S";
     case ArgKind::number:
       return "N";
-    case ArgKind::path:
-      return "PATH";
     case ArgKind::settings:
       return "KEY=VALUE,...";
     default:
-      return "TEXT";
+      return word_name(argument);
   }
 }
 
@@ -69,8 +70,6 @@ std::string help_of(const Argument& argument) {
   return argument.help + (fallback.empty() ? "" : "; default: " + fallback);
 }
 
-// The daemon has another working directory. The text itself is changed as little as can be: "/x/../y" may lead
-// elsewhere than "/y" where x is a link.
 // What a reply is for people. Most commands only do something.
 std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms,
                        const OutputStyle& style) {
@@ -114,11 +113,11 @@ void DaemonCommands::add_form(CLI::App& app, const Command& command) {
     } else {
       word.option = form.app->add_option(written, word.value, help_of(argument));
     }
-    if (!bare) word.option->type_name(type_name(argument.kind));
+    if (!bare) word.option->type_name(type_name(argument));
     if (argument.need == Need::required) word.option->required();
   }
   const std::string name = command.name;
-  if (name == "add") form.app->add_option("--mode", mode_, "The same as -o mode=M")->type_name("M");
+  if (name == "add") form.app->add_option("--mode", mode_, "The same as -o mode=M")->type_name("MODE");
   if (name == "status") {
     form.app->add_flag(
         "--check", check_,

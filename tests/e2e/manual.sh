@@ -42,10 +42,20 @@ say "bash completes"
 p completion >"$T/completion"
 bash -n "$T/completion"
 simple_setup
-completed() {  # COMPLETION... : the words after `pcachefs`, of which the last is being typed
+completed() {  # COMPLETION... : the words after `pcachefs` as they are typed, of which the last is not finished
   bash --norc -c '
     compopt() { :; }  # there is no readline here
-    . "$1"; COMP_WORDS=("$2" "${@:3}"); COMP_CWORD=$(($# - 2)); _pcachefs; printf "%s\n" "${COMPREPLY[@]}"
+    . "$1"; COMP_WORDS=("$2"); COMP_LINE="$2"
+    for typed in "${@:3}"; do
+      COMP_LINE+=" $typed"
+      while [[ $typed == [!\"\'\'']*=* ]]; do  # bash cuts words there
+        COMP_WORDS+=("${typed%%=*}" =); typed=${typed#*=}
+        [ -n "$typed" ] || continue 2
+      done
+      COMP_WORDS+=("$typed")
+    done
+    COMP_POINT=${#COMP_LINE} COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    _pcachefs; printf "%s\n" "${COMPREPLY[@]}"
   ' bash "$T/completion" "$PCACHEFS" "$@" | sort | tr '\n' ' '
 }
 expect_completed() {
@@ -55,11 +65,63 @@ expect_completed() {
 expect_completed "drain " dr
 expect_completed "dev " flush ""
 expect_completed "dev " --mount "$MNT" --json flush d
+expect_completed "dev " "--mount=$MNT" flush d
 expect_completed "dirty_high " get dev dirty_h
 expect_completed "dirty_high= " set dev dirty_h
+expect_completed "dirty_high= " set dev mode=writeback dirty_h
+expect_completed "dirty_low " unset dev dirty_high dirty_l
+expect_completed "mode= " set dev mod
+expect_completed "writearound writeback writeonly writethrough " set dev mode=w
+expect_completed "bypass error throttle " set dev full_policy=
+expect_completed "writeback,full_policy= " add new /x -o mode=writeback,full_po
+expect_completed "writearound " add new /x --mode writea
+expect_completed "writearound " add new /x --mode=writea
+expect_completed "warning " mount /x --log-level w
+expect_completed "warning " mount /x -o ack=flush,log_level=w
+expect_completed "cache " unregister c
+expect_completed "cache " grow ""
+expect_completed "cache " add new /x --cache c
+expect_completed "check show " config ""
+expect_completed "show " config s
+expect_completed "$SHM/cache " config check "$SHM/ca"
+expect_completed "openmetrics " metrics --format o
 expect_completed "--discard-dirty " remove --d
 expect_completed "--json " status --js
 expect_completed "$SHM/cache " check "$SHM/ca"
 expect_completed "$MNT " umount "$T/mn"
 expect_completed " " flush dev ""
 expect_completed " " nonsense x
+expect_completed " " format --size ""
+expect_completed " " --mount "$T" flush d  # another mount has other names
+
+say "what bash completes is quoted, and nothing of it is evaluated"
+cd "$T"
+truncate -s 1M "$T/a" "$T/b" "$T/c"
+p add 'x$(touch${IFS}PWNED)' "$T/a"
+p add 'vm `touch PWNED` 1' "$T/b"
+p add "it's" "$T/c"
+expect_completed 'x\$\(touch\$\{IFS\}PWNED\) ' flush x
+expect_completed 'x\$\(touch\$\{IFS\}PWNED\) ' flush 'x\$\(tou'
+expect_completed 'vm\ \`touch\ PWNED\`\ 1 ' flush v
+expect_completed 'vm `touch PWNED` 1 ' flush "'vm "
+expect_completed 'vm \`touch PWNED\` 1 ' flush '"vm \`'
+expect_completed "it'\\''s " flush "'it"
+expect_completed " " 'x$(touch${IFS}PWNED)' ""
+expect_completed " " flush '-x$(touch${IFS}PWNED)' '$(touch${IFS}PWNED)'
+[ ! -e PWNED ] || fail "completion ran what a device is called"
+
+say "in a terminal too"
+session=pcachefs-$$
+t() { tmux -L "$session" "$@"; }
+end_manual() { local status=$?; t kill-server 2>/dev/null; (exit $status); cleanup; }
+trap end_manual EXIT
+t -f /dev/null new-session -d -s bash -x 150 -y 20 "env PS1='ready> ' bash --norc --noprofile -i"
+t send-keys -t bash ". $T/completion; PATH=$(dirname "$PCACHEFS"):\$PATH; cd $T" Enter
+t send-keys -t bash "pcachefs set vm" Tab " mode=writet" Tab " dirty_h" Tab "30% >$T/done" Enter
+for _ in $(seq 100); do [ -e "$T/done" ] && break; sleep 0.1; done
+for _ in $(seq 100); do [ "$(p get 'vm `touch PWNED` 1' mode --json | jq -r '.settings[0].value')" = writethrough ] && break; sleep 0.1; done
+[ "$(p get 'vm `touch PWNED` 1' mode --json | jq -r '.settings[0].value')" = writethrough ] ||
+  { t capture-pane -p -t bash; fail "it was not set"; }
+[ "$(p get 'vm `touch PWNED` 1' dirty_high --json | jq -r '.settings[0].value')" = 30% ] ||
+  { t capture-pane -p -t bash; fail "the other one was not set"; }
+[ ! -e PWNED ] || fail "completion ran what a device is called"

@@ -598,32 +598,50 @@ TEST_F(CliTest, EveryCommandHasAnExampleAndIsInTheManualAndCompleted) {
     ASSERT_EQ(run({name, "--help"}), 0) << name;
     EXPECT_NE(out_.find("\nExample: pcachefs " + name), std::string::npos) << out_;
     EXPECT_NE(manual.find("\n## pcachefs " + name), std::string::npos) << name << " is not in\n" << manual;
-    EXPECT_NE(script.find("options[" + name + "]"), std::string::npos) << name << " is not in\n" << script;
+    EXPECT_NE(script.find("options[\"pcachefs " + name + "\"]"), std::string::npos) << name << " is not in\n" << script;
   }
   // Words, options with and without a value, and what would be markup.
-  for (const char* text : {"_BACKING_\n\t", "*--size* _S_\n\t", "*--no-flush*\n\t", "epoch\\_max\\_ms",
-                           "Example: *pcachefs flush db*"}) {
+  for (const char* text :
+       {"_BACKING_\n\t", "*--size* _S_\n\t", "*--no-flush*\n\t", "epoch\\_max\\_ms", "Example: *pcachefs flush db*"}) {
     EXPECT_NE(manual.find(text), std::string::npos) << text << " is not in\n" << manual;
   }
 }
 
 TEST_F(CliTest, CompletionAsksWhatThereIs) {
-  EXPECT_EQ(run({"completion", "--of", "NAME"}), 0);  // nobody answers
-  EXPECT_EQ(out_ + err_, "");
+  EXPECT_EQ(run({"completion", "--of", "NAME"}), 8);  // nobody answers
   StatusReport report;
   report.logic_devs.resize(2);
   report.logic_devs[0].name = "db";
   report.logic_devs[1].name = "vm1";
+  report.cache_devs.resize(1);
+  report.cache_devs[0].label = "fast";
   manager_.report(report);
   const auto server = serve("/mnt/x", manager_);
   ASSERT_EQ(run({"completion", "--of", "NAME"}), 0) << printed();
   EXPECT_EQ(out_, "db\nvm1\n");
+  ASSERT_EQ(run({"completion", "--of", "LABEL"}), 0) << printed();
+  EXPECT_EQ(out_, "fast\n");
   ASSERT_EQ(run({"completion", "--of", "KEY"}), 0) << printed();
   EXPECT_NE(("\n" + out_).find("\ndirty_high\n"), std::string::npos) << out_;
   ASSERT_EQ(run({"completion", "--of", "KEY=VALUE"}), 0) << printed();
   EXPECT_NE(("\n" + out_).find("\ndirty_high=\n"), std::string::npos) << out_;
-  ASSERT_EQ(run({"completion", "--of", "TEXT"}), 0) << printed();
-  EXPECT_EQ(out_, "");
+  EXPECT_NE(("\n" + out_).find("\nmode=writearound\n"), std::string::npos) << out_;
+  ASSERT_EQ(run({"completion", "--of", "OPTIONS"}), 0) << printed();
+  EXPECT_NE(("\n" + out_).find("\nlog_level=warning\n"), std::string::npos) << out_;
+  EXPECT_EQ(("\n" + out_).find("\nmode="), std::string::npos) << out_;
+  ASSERT_EQ(run({"completion", "--of", "MODE"}), 0) << printed();
+  EXPECT_NE(("\n" + out_).find("\nwriteback\n"), std::string::npos) << out_;
+  ASSERT_EQ(run({"completion", "--of", "NAME", "--json"}), 0) << printed();
+  EXPECT_EQ(json::parse(out_)["words"], json({"db", "vm1"}));
+  ASSERT_EQ(run({"completion", "--json"}), 0) << printed();
+  EXPECT_NE(json::parse(out_)["script"].get<std::string>().find("complete -F"), std::string::npos);
+}
+
+TEST_F(CliTest, CompletionRefusesKindsOfWordsThatItDoesNotKnow) {
+  for (const char* kind : {"FOO", "TEXT", ""}) {
+    EXPECT_EQ(run({"completion", "--of", kind}), 2) << kind;
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+  }
 }
 
 TEST_F(CliTest, AsAMountHelperItMounts) {
