@@ -72,8 +72,13 @@ struct ConfigReading {
 };
 
 // Reads the file `path`, or the files pcachefs.toml and conf.d/*.toml of the directory `path`; of these, none need be
-// there. Errors: not_found (no such file or directory), permission, failed.
+// there. Hidden files are left out. Errors, naming the file: not_found (no such file or directory, or a link to one),
+// permission, failed.
 Result<ConfigReading> read_config(const std::string& path);
+
+// What would be read if the file `file` contained `text`: the whole directory's where it is a pcachefs.toml or one of a
+// conf.d, else that file alone. Errors as read_config(), of the other files.
+Result<ConfigReading> read_config_with(const std::string& file, const std::string& text);
 
 // The same for a text; `file` is what places call it.
 ConfigReading parse_config(const std::string& text, const std::string& file);

@@ -234,7 +234,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   CLI::App* save = app.add_subcommand("save",
                                       "Write what a mount is made of as a configuration, which mount and restore read"
                                       "\n\nExample: pcachefs save /etc/pcachefs/pcachefs.toml");
-  save->add_option("FILE", file, "Default: standard output");
+  save->add_option("FILE", file, "Default, and what - is: standard output");
   CLI::App* restore =
       app.add_subcommand("restore",
                          "Make a mount what a configuration says: add what is missing, set what differs, "

@@ -1,19 +1,16 @@
 #include "cli/config_commands.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "base/unique_fd.h"
+#include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/json_fields.h"
 #include "cli/mount_table.h"
 #include "cli/output.h"
+#include "cli/save_file.h"
 #include "control/version.h"
 #include "pcache/config.h"
 
@@ -24,6 +21,18 @@ using nlohmann::json;
 namespace {
 
 Result<ConfigReading> read(const std::string& path) { return read_config(path.empty() ? config_dir() : path); }
+
+// A link that leads nowhere is there, and what cannot be looked at may be.
+bool is_there(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::symlink_status(path, error).type() != std::filesystem::file_type::not_found;
+}
+
+// Two names of one file or device, as far as can be seen.
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code error;
+  return a == b || std::filesystem::equivalent(a, b, error);
+}
 
 std::string finding_text(const ConfigFinding& finding) {
   return to_string(finding.place) + ": " + (finding.is_error ? "error: " : "warning: ") + finding.message;
@@ -71,8 +80,16 @@ void take_lasting(const json& shown, Settings& settings) {
   if (const auto parsed = parse_setting(*setting, value)) settings.set(*setting, *parsed);
 }
 
-// What a mount is made of.
-Result<Config> config_in_force(const std::string& mount) {
+// Whether a cache device that is missing is there all the same, under another label or path.
+bool is_elsewhere(const json& missing, const json& cache_devs) {
+  return std::any_of(cache_devs.begin(), cache_devs.end(), [&](const json& other) {
+    if (text(other, "state") == "missing") return false;
+    return text(other, "label") == text(missing, "label") || is_same_file(text(other, "path"), text(missing, "path"));
+  });
+}
+
+// What a mount is made of. Of what is on a cache device that is `missing` nothing is known.
+Result<Config> config_in_force(const std::string& mount, std::vector<std::string>& missing) {
   const auto status = ask(mount, "status", json::object());
   if (!status) return status.status();
   const auto server = ask(mount, "ping", json::object());
@@ -81,7 +98,12 @@ Result<Config> config_in_force(const std::string& mount) {
   config.http = text(*server, "http");
   const std::string options = "," + mount_options(text(*server, "mount")).value_or("") + ",";
   config.allow_other = options.find(",allow_other,") != std::string::npos;
-  for (const json& shown : list(*status, "cache_devs")) {
+  const json cache_devs = list(*status, "cache_devs");
+  for (const json& shown : cache_devs) {
+    if (text(shown, "state") == "missing") {
+      if (is_elsewhere(shown, cache_devs)) continue;
+      missing.push_back(text(shown, "label"));
+    }
     ConfiguredCacheDev cache_dev;
     cache_dev.label = text(shown, "label");
     cache_dev.path = text(shown, "path");
@@ -106,24 +128,22 @@ Result<Config> config_in_force(const std::string& mount) {
   return config;
 }
 
-// The whole file or nothing: what is there is replaced when the new one is on its disk.
-Status write_file(const std::string& path, const std::string& text) {
-  const std::string next = path + ".new";
-  const auto failed = [&](const std::string& file) {
-    const Status status = Status::from_errno(errno, "cannot write " + file);
-    unlink(next.c_str());
-    return status;
-  };
-  const UniqueFd fd(open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!fd) return Status::from_errno(errno, "cannot write " + path);
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t n = write(fd.get(), text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return failed(path);
-    done += static_cast<std::size_t>(n);
+// Whether `text` in `file` can be read, also together with the files that are read with it. Errors: invalid, naming
+// those.
+Status check_fits(const std::string& file, const std::string& text) {
+  if (const Status alone = parse_config(text, file).status(); !alone.ok()) {
+    return alone.with_prefix("nothing was written, since it could not be read again");
   }
-  if (fsync(fd.get()) != 0 || rename(next.c_str(), path.c_str()) != 0) return failed(path);
-  return Status();
+  const auto together = read_config_with(file, text);
+  if (!together) return together.status();
+  const Status status = together->status();
+  if (status.ok()) return status;
+  std::string others;
+  for (const std::string& other : together->files) {
+    if (other != absolute(file)) others += (others.empty() ? "" : ", ") + other;
+  }
+  return status.with_prefix("nothing was written, since " + file + " could not be read together with " + others +
+                            ": move those away, or save to a file in another directory");
 }
 
 // Brings a mount to what is configured, a step at a time. A step that fails is told, and the others are taken.
@@ -152,9 +172,7 @@ class Restore {
       step("add", "add " + wanted.name + " " + wanted.backing, args);
       return;
     }
-    std::error_code error;
-    if (const std::string backing = text(*there, "backing");
-        backing != wanted.backing && !std::filesystem::equivalent(backing, wanted.backing, error)) {
+    if (const std::string backing = text(*there, "backing"); !is_same_file(backing, wanted.backing)) {
       failed(Status(Errc::busy, "logical device " + wanted.name + " has the backing device " + backing + " and not " +
                                     wanted.backing + "; remove it first"));
       return;
@@ -219,9 +237,9 @@ class Restore {
 }  // namespace
 
 Status configure_mount(const std::string& path, MountArgs& args) {
-  if (path.empty() && !args.caches.empty()) return Status();
+  if (path.empty() && (!args.caches.empty() || !is_there(config_dir()))) return Status();
   auto reading = read(path);
-  if (!reading) return path.empty() && reading.status().code() == Errc::not_found ? Status() : reading.status();
+  if (!reading) return reading.status();
   if (Status status = reading->status(); !status.ok()) return status;
   args.config = std::move(reading->config);
   args.allow_other = args.allow_other || args.config.allow_other;
@@ -265,13 +283,17 @@ int run_config_show(const std::string& path, bool as_json) {
 }
 
 int run_save(const std::string& mount, const std::string& file, bool as_json) {
-  const auto config = config_in_force(mount);
+  std::vector<std::string> missing;
+  const auto config = config_in_force(mount, missing);
   if (!config) return report(config.status());
-  if (!file.empty()) {
-    if (Status written = write_file(file, format_config(*config)); !written.ok()) return report(written);
-    return as_json ? print_json({{"schema", schema_json()}, {"file", file}}) : 0;
+  for (const std::string& label : missing) {
+    warn("cache device " + label + " is missing: of the logical devices on it nothing is saved");
   }
-  return as_json ? print_json(config_reply(*config)) : print(format_config(*config));
+  if (file.empty() || file == "-") return as_json ? print_json(config_reply(*config)) : print(format_config(*config));
+  const std::string toml = format_config(*config);
+  if (Status fits = check_fits(file, toml); !fits.ok()) return report(fits);
+  if (Status written = save_file(file, toml); !written.ok()) return report(written);
+  return as_json ? print_json({{"schema", schema_json()}, {"file", file}}) : 0;
 }
 
 int run_restore(const std::string& mount, const std::string& path, bool as_json) {

@@ -24,35 +24,67 @@ constexpr std::size_t kMostBytes = 1 << 20;
 
 Result<std::string> read_file(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return Status::from_errno(errno, "cannot read the configuration " + path);
+  const auto failed = [&path](int error) {
+    std::error_code no_link;
+    const std::string target = fs::read_symlink(path, no_link);
+    return Status::from_errno(
+        error, "cannot read the configuration " + path + (no_link ? std::string() : ", a link to " + target));
+  };
+  if (!fd) return failed(errno);
   std::string text;
   char piece[4096];
   for (;;) {
     const ssize_t n = read(fd.get(), piece, sizeof piece);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Status::from_errno(errno, "cannot read the configuration " + path);
+    if (n < 0) return failed(errno);
     if (n == 0) return text;
     text.append(piece, static_cast<std::size_t>(n));
     if (text.size() > kMostBytes) return Status(Errc::invalid, path + " is too long for a configuration");
   }
 }
 
+constexpr const char* kMainFile = "pcachefs.toml";
+constexpr const char* kMoreFiles = "conf.d";
+
+// Editors and package managers have files of their own there.
+bool is_name_of_more(const fs::path& name) { return name.extension() == ".toml" && !name.string().starts_with('.'); }
+
+// A link that leads nowhere is there: that it cannot be read is told when it is.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
+}
+
 // pcachefs.toml, then those of conf.d by name.
-Result<std::vector<std::string>> files_of(const std::string& directory) {
+Result<std::vector<std::string>> files_of(const fs::path& directory) {
   std::vector<std::string> files;
   std::error_code error;
-  const std::string main = directory + "/pcachefs.toml";
-  if (fs::exists(main, error)) files.push_back(main);
+  if (is_there(directory / kMainFile)) files.push_back(directory / kMainFile);
+  if (!is_there(directory / kMoreFiles)) return files;
   std::vector<std::string> more;
-  fs::directory_iterator entry(directory + "/conf.d", error);
+  fs::directory_iterator entry(directory / kMoreFiles, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    if (entry->path().extension() == ".toml") more.push_back(entry->path());
+    if (is_name_of_more(entry->path().filename())) more.push_back(entry->path());
   }
-  if (error && error != std::errc::no_such_file_or_directory) {
-    return Status::from_errno(error.value(), "cannot read " + directory + "/conf.d");
-  }
+  if (error) return Status::from_errno(error.value(), "cannot read " + (directory / kMoreFiles).string());
   std::sort(more.begin(), more.end());
   files.insert(files.end(), more.begin(), more.end());
+  return files;
+}
+
+// The files that are read together, in their order, of which `file` is one.
+Result<std::vector<std::string>> files_with(const fs::path& file) {
+  const bool is_main = file.filename() == kMainFile;
+  const bool is_more = file.parent_path().filename() == kMoreFiles && is_name_of_more(file.filename());
+  if (!is_main && !is_more) return std::vector<std::string>{file};
+  auto files = files_of(is_main ? file.parent_path() : file.parent_path().parent_path());
+  if (!files || std::find(files->begin(), files->end(), file) != files->end()) return files;
+  if (is_main) {
+    files->insert(files->begin(), file);
+  } else {
+    const auto first = files->begin() + (!files->empty() && fs::path(files->front()).filename() == kMainFile ? 1 : 0);
+    files->insert(std::lower_bound(first, files->end(), file.string()), file);
+  }
   return files;
 }
 
@@ -119,6 +151,20 @@ Result<ConfigReading> read_config(const std::string& path) {
     const auto text = read_file(file);
     if (!text) return text.status();
     reader.add(file, *text);
+  }
+  return reader.finish();
+}
+
+Result<ConfigReading> read_config_with(const std::string& file, const std::string& text) {
+  std::error_code error;
+  const fs::path whole = fs::absolute(file, error);
+  const auto files = files_with(error ? fs::path(file) : whole);
+  if (!files) return files.status();
+  ConfigReader reader;
+  for (const std::string& read : *files) {
+    const auto content = read == whole ? Result<std::string>(text) : read_file(read);
+    if (!content) return content.status();
+    reader.add(read, *content);
   }
   return reader.finish();
 }

@@ -181,6 +181,52 @@ TEST(ConfigFiles, ThatCannotBeReadAreAnErrorOfTheirs) {
   EXPECT_EQ(read_config(dir / "long.toml").status().code(), Errc::invalid);
 }
 
+TEST(ConfigFiles, ThatAreHiddenAreLeftOutAndOthersHaveToBeReadable) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "conf.d");
+  std::filesystem::create_symlink("user@host.1234", dir / "conf.d/.#x.toml");
+  write(dir / "conf.d/.x.toml.swp", "nonsense");
+  const auto none = read_config(dir / "");
+  ASSERT_TRUE(none.ok()) << none.status().message();
+  EXPECT_TRUE(none->files.empty());
+
+  std::filesystem::create_symlink("nowhere", dir / "conf.d/y.toml");
+  const auto broken = read_config(dir / "");
+  EXPECT_EQ(broken.status().code(), Errc::not_found);
+  EXPECT_NE(broken.status().message().find("conf.d/y.toml, a link to nowhere"), std::string::npos)
+      << broken.status().message();
+  std::filesystem::remove(dir / "conf.d/y.toml");
+  for (const char* name : {"pcachefs.toml", "conf.d"}) {
+    std::filesystem::remove_all(dir / name);
+    std::filesystem::create_symlink("nowhere", dir / name);
+    const auto dangling = read_config(dir / "");
+    EXPECT_EQ(dangling.status().code(), Errc::not_found) << name;
+    EXPECT_NE(dangling.status().message().find(name), std::string::npos) << dangling.status().message();
+    std::filesystem::remove(dir / name);
+  }
+}
+
+TEST(ConfigFiles, AreReadAsIfOneOfThemSaidSomethingElse) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "conf.d");
+  const std::string text = "[cache_dev.c]\npath = \"/c\"\n";
+  write(dir / "conf.d/b.toml", text);
+  const auto reading = [&](const std::string& name) {
+    const auto read = read_config_with(dir / name, text);
+    EXPECT_TRUE(read.ok()) << name;
+    return read.ok() ? *read : ConfigReading();
+  };
+  // Those that are not there yet are read in their place.
+  EXPECT_EQ(reading("pcachefs.toml").files, (std::vector<std::string>{dir / "pcachefs.toml", dir / "conf.d/b.toml"}));
+  EXPECT_FALSE(reading("pcachefs.toml").status().ok());
+  EXPECT_FALSE(reading("conf.d/a.toml").status().ok());
+  EXPECT_EQ(reading("conf.d/c.toml").files.back(), dir / "conf.d/c.toml");
+  EXPECT_FALSE(reading("conf.d/c.toml").status().ok());
+  EXPECT_TRUE(reading("conf.d/b.toml").status().ok()) << "it takes the place of what is there";
+  EXPECT_TRUE(reading("other.toml").status().ok());
+  EXPECT_TRUE(reading("conf.d/.a.toml").status().ok());
+}
+
 TEST(ConfigFiles, AreWhereTheEnvironmentSays) {
   unsetenv("PCACHEFS_CONFIG_DIR");
   EXPECT_EQ(config_dir(), kConfigDir);
