@@ -281,7 +281,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     format_options.size_bytes = *size;
     format_options.segment_size_bytes = segment_size->value_or(0);
     if (format_options.force) {
-      const Status agreed = confirm("What is at " + cache_path + " is overwritten", yes);
+      const Status agreed = confirm(overwrites(cache_path), yes);
       if (!agreed.ok()) return report(agreed);
     }
     return done(actions.format(cache_path, format_options), as_json);
@@ -307,7 +307,10 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (restore->parsed()) return run_restore(mount, file, as_json);
   if (umount->parsed()) return done(umount_and_wait(umount_point), as_json);
   if (daemon_commands.parsed()) return daemon_commands.run(mount, {as_json, style, yes});
-  if (driver_commands.parsed()) return driver_commands.run(mount);
+  if (driver_commands.parsed()) return driver_commands.run(mount, as_json, yes);
+  if (top->parsed() && as_json) {
+    return report(Status(Errc::invalid, "top is for people; pcachefs stats NAME -i SEC --json prints what it shows"));
+  }
   if (top->parsed()) return run_top(mount, top_interval);
   if (check->parsed()) return run_check(actions, cache_path, as_json);
   if (dump->parsed()) return run_dump(actions, cache_path, as_json);

@@ -70,6 +70,15 @@ std::string help_of(const Argument& argument) {
   return argument.help + (fallback.empty() ? "" : "; default: " + fallback);
 }
 
+// What a command throws away, to be asked about; empty: nothing.
+std::string what_is_lost(const std::string& command, const json& args) {
+  if (command == "remove" && flag(args, "discard_dirty")) {
+    return "What only the cache has of logical device " + text(args, "name") + " is thrown away";
+  }
+  if (command == "register" && flag(args, "format") && flag(args, "force")) return overwrites(text(args, "path"));
+  return "";
+}
+
 // What a reply is for people. Most commands only do something.
 std::string reply_text(const std::string& command, const json& args, const json& reply, bool histograms,
                        const OutputStyle& style) {
@@ -191,7 +200,10 @@ int follow_events(const std::string& mount, std::uint64_t after, const DaemonCom
       after = number(events.back(), "number");
       int code = 0;
       if (printing.as_json) {
-        for (const json& event : events) code = code != 0 ? code : print_json_line(event);
+        for (json event : events) {
+          event["schema"] = schema_json();
+          code = code != 0 ? code : print_json_line(event);
+        }
       } else {
         code = print(events_text(*reply, style));
       }
@@ -219,10 +231,8 @@ int DaemonCommands::run(const std::string& mount, const Printing& printing) cons
   if (!args) return report(args.status());
   if (!interval_.empty()) return run_intervals(mount, text(*args, "name"), printing);
   if (follow_) return follow_events(mount, number(*args, "after"), printing);
-  if (name == "remove" && args->contains("discard_dirty")) {
-    const Status agreed =
-        confirm("What only the cache has of logical device " + text(*args, "name") + " is thrown away", printing.yes);
-    if (!agreed.ok()) return report(agreed);
+  if (const std::string loss = what_is_lost(name, *args); !loss.empty()) {
+    if (Status agreed = confirm(loss, printing.yes); !agreed.ok()) return report(agreed);
   }
   const auto reply = check_ ? ask_for_check(mount, *args) : ask_and_wait(mount, name, *args);
   if (!reply) return report(reply.status());

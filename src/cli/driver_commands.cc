@@ -39,31 +39,36 @@ Result<json> status_of(const std::string& mount) {
 }  // namespace
 
 DriverCommands::DriverCommands(CLI::App& app) {
-  const auto add = [&app](const char* name, const char* help) { return app.add_subcommand(name, help)->group(""); };
+  const auto add = [&app](const char* name, const std::string& help, const char* example) {
+    return app.add_subcommand(name, help + "\n\nExample: pcachefs " + name + example)->group("");
+  };
   const auto cache_id = [this](CLI::App* command) {
     command->add_option("-c,--cache", cache_id_, "Number of the cache device; default: 0")->type_name("ID");
   };
   const auto backing_id = [this](CLI::App* command) {
     command->add_option("-b,--backing", backing_id_, "Number of the backing device")->type_name("ID")->required();
   };
-  cache_start_ = add("cache-start", "Open a cache device; see pcachefs register");
+  cache_start_ = add("cache-start", "Open a cache device; see pcachefs register", " -p /dev/dax0.0");
   cache_start_->add_option("-p,--path", path_, "The cache device")->type_name("PATH")->required();
   cache_start_->add_flag("-f,--format", format_, "Make it a cache device first");
   cache_start_->add_flag("-F,--force", force_, "With --format: overwrite what is there");
-  cache_stop_ = add("cache-stop", "Close a cache device; see pcachefs unregister");
+  cache_stop_ = add("cache-stop", "Close a cache device; see pcachefs unregister", " -c 0");
   cache_id(cache_stop_);
-  cache_list_ = add("cache-list", "List the cache devices as JSON; see pcachefs status");
-  backing_start_ = add("backing-start", "Expose a backing device and print its file; see pcachefs add");
+  cache_list_ = add("cache-list", "List the cache devices as JSON; see pcachefs status", "");
+  backing_start_ =
+      add("backing-start", "Expose a backing device and print its file; see pcachefs add", " -c 0 -p /dev/sdb -s 4G");
   backing_start_->add_option("-p,--path", path_, "The backing device")->type_name("PATH")->required();
   cache_id(backing_start_);
   backing_start_->add_option("-q,--queues", queues_, "1 to 128; changes nothing here")->check(CLI::Range(1, 128));
   backing_start_->add_option("-s,--cache-size", size_, "What it may take of the cache device, in bytes or with K, M, G")
       ->type_name("S");
   backing_start_->add_flag("-x,--data-crc", data_crc_, "All data has checksums, with or without it");
-  backing_stop_ = add("backing-stop", "Write everything back and forget a backing device; see pcachefs remove");
+  backing_stop_ =
+      add("backing-stop", "Write everything back and forget a backing device; see pcachefs remove", " -c 0 -b 0");
   backing_id(backing_stop_);
   cache_id(backing_stop_);
-  backing_list_ = add("backing-list", "List the backing devices of a cache device as JSON; see pcachefs status");
+  backing_list_ =
+      add("backing-list", "List the backing devices of a cache device as JSON; see pcachefs status", " -c 0");
   cache_id(backing_list_);
 }
 
@@ -72,28 +77,36 @@ bool DriverCommands::parsed() const {
   return std::any_of(all.begin(), all.end(), [](const CLI::App* command) { return command->parsed(); });
 }
 
-int DriverCommands::run(const std::string& mount) const {
-  if (cache_start_->parsed()) return cache_start(mount);
-  if (cache_stop_->parsed()) return cache_stop(mount);
+int DriverCommands::run(const std::string& mount, bool as_json, bool yes) const {
+  // The lists are JSON in any case.
   if (cache_list_->parsed()) return cache_list(mount);
-  if (backing_start_->parsed()) return backing_start(mount);
-  if (backing_stop_->parsed()) return backing_stop(mount);
-  return backing_list(mount);
+  if (backing_list_->parsed()) return backing_list(mount);
+  const auto reply = cache_start_->parsed()     ? cache_start(mount, yes)
+                     : cache_stop_->parsed()    ? cache_stop(mount)
+                     : backing_start_->parsed() ? backing_start(mount)
+                                                : backing_stop(mount);
+  if (!reply) return report(reply.status());
+  if (as_json) return print_json(*reply);
+  const std::string file = text(*reply, "file");
+  return file.empty() ? 0 : print(file + "\n");
 }
 
-int DriverCommands::cache_start(const std::string& mount) const {
+Result<json> DriverCommands::cache_start(const std::string& mount, bool yes) const {
   json args = {{"path", absolute(path_)}};
   if (format_) args["format"] = true;
-  if (format_ && force_) args["force"] = true;
-  return report(ask_and_wait(mount, "register", args).status());
+  if (format_ && force_) {
+    args["force"] = true;
+    if (Status agreed = confirm(overwrites(path_), yes); !agreed.ok()) return agreed;
+  }
+  return ask_and_wait(mount, "register", args);
 }
 
-int DriverCommands::cache_stop(const std::string& mount) const {
+Result<json> DriverCommands::cache_stop(const std::string& mount) const {
   const auto status = status_of(mount);
-  if (!status) return report(status.status());
+  if (!status) return status.status();
   const auto label = label_of(*status, cache_id_);
-  if (!label) return report(label.status());
-  return report(ask_and_wait(mount, "unregister", {{"cache", *label}}).status());
+  if (!label) return label.status();
+  return ask_and_wait(mount, "unregister", {{"cache", *label}});
 }
 
 int DriverCommands::cache_list(const std::string& mount) {
@@ -111,32 +124,31 @@ int DriverCommands::cache_list(const std::string& mount) {
   return print_json(caches);
 }
 
-int DriverCommands::backing_start(const std::string& mount) const {
+Result<json> DriverCommands::backing_start(const std::string& mount) const {
   const auto status = status_of(mount);
-  if (!status) return report(status.status());
+  if (!status) return status.status();
   const auto label = label_of(*status, cache_id_);
-  if (!label) return report(label.status());
+  if (!label) return label.status();
   json args = {{"name", free_driver_name(*status)}, {"backing", absolute(path_)}, {"cache", *label}};
   if (!size_.empty()) {
     const auto size = parse_size(size_);
-    if (!size) return report(size.status());
+    if (!size) return size.status();
     args["settings"] = {{"share_max", format_setting(Setting::share_max, *size)}};
   }
-  const auto added = ask_and_wait(mount, "add", args);
-  return added ? print(text(*added, "file") + "\n") : report(added.status());
+  return ask_and_wait(mount, "add", args);
 }
 
-int DriverCommands::backing_stop(const std::string& mount) const {
+Result<json> DriverCommands::backing_stop(const std::string& mount) const {
   const auto status = status_of(mount);
-  if (!status) return report(status.status());
+  if (!status) return status.status();
   const auto label = label_of(*status, cache_id_);
-  if (!label) return report(label.status());
+  if (!label) return label.status();
   for (const json& device : status->at("logic_devs")) {
     if (text(device, "cache_dev") != *label || number(device, "backing_id") != backing_id_) continue;
-    return report(ask_and_wait(mount, "remove", {{"name", text(device, "name")}}).status());
+    return ask_and_wait(mount, "remove", {{"name", text(device, "name")}});
   }
-  return report(Status(Errc::not_found, "cache device " + *label + " has no backing device with ID " +
-                                            std::to_string(backing_id_) + "; pcachefs backing-list lists them"));
+  return Status(Errc::not_found, "cache device " + *label + " has no backing device with ID " +
+                                     std::to_string(backing_id_) + "; pcachefs backing-list lists them");
 }
 
 int DriverCommands::backing_list(const std::string& mount) const {

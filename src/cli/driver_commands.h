@@ -3,7 +3,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
+
+#include "pcache/result.h"
 
 namespace pcache {
 
@@ -16,15 +19,16 @@ class DriverCommands {
 
   // Whether one of them was given.
   bool parsed() const;
-  // Asks the daemon of `mount` and prints what the tool prints. Returns the exit code.
-  int run(const std::string& mount) const;
+  // Asks the daemon of `mount` and prints what the tool prints, or the daemon's reply `as_json`. `yes`: nobody is asked
+  // before something is overwritten. Returns the exit code.
+  int run(const std::string& mount, bool as_json, bool yes) const;
 
  private:
-  int cache_start(const std::string& mount) const;
-  int cache_stop(const std::string& mount) const;
+  Result<nlohmann::json> cache_start(const std::string& mount, bool yes) const;
+  Result<nlohmann::json> cache_stop(const std::string& mount) const;
   static int cache_list(const std::string& mount);
-  int backing_start(const std::string& mount) const;
-  int backing_stop(const std::string& mount) const;
+  Result<nlohmann::json> backing_start(const std::string& mount) const;
+  Result<nlohmann::json> backing_stop(const std::string& mount) const;
   int backing_list(const std::string& mount) const;
 
   CLI::App* cache_start_ = nullptr;

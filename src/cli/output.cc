@@ -71,6 +71,8 @@ Status confirm(const std::string& what, bool yes) {
   return Status(Errc::failed, "nothing was changed; --yes answers beforehand");
 }
 
+std::string overwrites(const std::string& path) { return "What is at " + path + " is overwritten"; }
+
 void warn(const std::string& message) {
   if (!quiet) std::fprintf(stderr, "pcachefs: warning: %s\n", printable(message).c_str());
 }

@@ -27,6 +27,8 @@ bool may_use_color();
 // Asks on a terminal whether to go on with what throws something away; elsewhere, and where `yes` says so beforehand,
 // it is as if somebody had agreed. Errors: failed (nobody did; nothing was changed).
 Status confirm(const std::string& what, bool yes);
+// What confirm() asks before something is formatted with force.
+std::string overwrites(const std::string& path);
 
 // Prints what deserves attention, though all went well, as one line on standard error.
 void warn(const std::string& message);

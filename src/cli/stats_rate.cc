@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "cli/stats_change.h"
 #include "cli/stats_text.h"
+#include "control/version.h"
 
 namespace pcache {
 
@@ -99,7 +100,8 @@ int run_rates(const std::string& mount, const RateArgs& args, const OutputStyle&
     std::this_thread::sleep_for(std::chrono::duration<double>(args.seconds));
     auto after = ask(mount, "stats", name);
     if (!after) return report(after.status());
-    const json rate = stats_rate(*before, *after);
+    json rate = stats_rate(*before, *after);
+    rate["schema"] = schema_json();
     const bool heads = line % kHeadingEvery == 0;
     const int code =
         as_json ? print_json_line(rate) : print((heads ? rate_heading(style) : "") + rate_text(rate, style));

@@ -166,7 +166,9 @@ class BeastSession final : public HttpSession, public std::enable_shared_from_th
     if (writing_ || ended_ || !serializer_) return;
     std::string lines;
     for (const LoggedEvent& event : shared_.context.events.after(after_, kEventsAtOnce)) {
-      lines += to_json(event).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+      nlohmann::json line = to_json(event);
+      line["schema"] = schema_json();
+      lines += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
       after_ = event.number;
     }
     if (!lines.empty()) return send(std::move(lines));

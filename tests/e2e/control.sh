@@ -48,7 +48,7 @@ for _ in $(seq 600); do  # a look each second
   sleep 0.1
 done
 p events -H | grep -q $'\twrites_wait\tdev\t' || fail "events does not list that writes wait"
-ask '/v1/events?follow=0' | jq -se 'any(.kind == "writes_wait")' >/dev/null || fail "no event of it"
+ask '/v1/events?follow=0' | jq -se 'any(.kind == "writes_wait") and all(.schema.major == 1)' >/dev/null || fail "no event of it"
 
 say "over TCP everybody may look and nobody change"
 curl -sS --max-time 60 "http://127.0.0.1:$PORT/v1/status" | jq -e .logic_devs >/dev/null || fail "no status over TCP"

@@ -138,6 +138,11 @@ expect_exit 4 p cache-start -p "$SHM/cache" -f
 expect_exit 3 p backing-stop -b 7
 expect_exit 3 p cache-stop -c 1
 expect_exit 2 p backing-start -p "$T/backing" -q 129
+p backing-stop -c 0 -b 0 --json | jq -e '.schema and .state == "done"' >/dev/null || fail "backing-stop has no JSON"
+p backing-start -p "$T/backing" --json | jq -e ".schema and .file == \"$MNT/pcache0\"" >/dev/null ||
+  fail "backing-start has no JSON"
 p backing-stop -c 0 -b 0
+p cache-stop --json | jq -e .schema >/dev/null || fail "cache-stop has no JSON"
+p cache-start -p "$SHM/cache" --json | jq -e '.schema and .cache_dev_id == 0' >/dev/null || fail "cache-start has no JSON"
 p cache-stop
 [ "$(p cache-list)" = "[]" ] || fail "$(p cache-list)"

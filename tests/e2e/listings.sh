@@ -90,5 +90,14 @@ if grep -q "Go on" "$T/out"; then wrong "--yes asks: $(cat "$T/out")"; fi
 p format "$SHM/other" --size 32M
 echo n | on_terminal format "$SHM/other" --force >"$T/out" && wrong "it was formatted in spite of no"
 p format "$SHM/other" --force  # nobody to ask
+for command in "register $SHM/other --format --force" "cache-start -p $SHM/other -f -F"; do
+  echo n | on_terminal $command >"$T/out" && wrong "it was formatted in spite of no: $command"
+  grep -q "What is at $SHM/other is overwritten. Go on" "$T/out" || wrong "$command asks: $(cat "$T/out")"
+  [ "$(p status --json | jq '.cache_devs | length')" = 1 ] || wrong "it was registered in spite of no: $command"
+done
+on_terminal register "$SHM/other" --format --force --yes </dev/null >"$T/out" || wrong "$(cat "$T/out")"
+if grep -q "Go on" "$T/out"; then wrong "--yes asks: $(cat "$T/out")"; fi
+p unregister other
+p register "$SHM/other" --format --force  # nobody to ask
 p umount "$MNT"
 finish

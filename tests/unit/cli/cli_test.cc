@@ -311,12 +311,15 @@ TEST_F(CliTest, IntervalsAreRatesALineEach) {
   EXPECT_EQ(run({"stats", "d", "-i", "0.01", "2", "--json"}), 0);
   EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 2) << out_;
   EXPECT_EQ(json::parse(out_.substr(0, out_.find('\n')))["name"], "d");
+  EXPECT_EQ(json::parse(out_.substr(0, out_.find('\n')))["schema"], schema_json());
   for (const char* wrong : {"0", "-1", "x", "1s", "nan", ""}) {
     EXPECT_EQ(run({"stats", "d", "-i", wrong}), 2) << wrong;
     EXPECT_TRUE(is_one_line_of_error()) << wrong << printed();
   }
   EXPECT_EQ(run({"stats", "d", "-i", "1", "0"}), 2);
   EXPECT_EQ(run({"stats", "d", "-i", "1", "--reset"}), 2);
+  EXPECT_EQ(run({"top", "--json"}), 2);
+  EXPECT_TRUE(is_json_error("invalid")) << printed();
 }
 
 TEST_F(CliTest, WhatAMountCouldNotBringUpIsSaid) {
@@ -604,6 +607,14 @@ TEST_F(CliTest, EveryCommandHasAnExampleAndIsInTheManualAndCompleted) {
   for (const char* text :
        {"_BACKING_\n\t", "*--size* _S_\n\t", "*--no-flush*\n\t", "epoch\\_max\\_ms", "Example: *pcachefs flush db*"}) {
     EXPECT_NE(manual.find(text), std::string::npos) << text << " is not in\n" << manual;
+  }
+}
+
+TEST_F(CliTest, EveryCommandOfTheDriversToolHasAnExample) {
+  for (const char* name :
+       {"cache-start", "cache-stop", "cache-list", "backing-start", "backing-stop", "backing-list"}) {
+    ASSERT_EQ(run({name, "--help"}), 0) << name;
+    EXPECT_NE(out_.find("\nExample: pcachefs " + std::string(name)), std::string::npos) << out_;
   }
 }
 
