@@ -15,13 +15,13 @@
 #include <cerrno>
 #include <filesystem>
 #include <functional>
-#include <set>
 #include <utility>
 
 #include "base/size_text.h"
 #include "base/unique_fd.h"
 #include "control/control_server.h"
 #include "mount/capabilities.h"
+#include "mount/configured_devices.h"
 #include "mount/fuse_ops.h"
 #include "mount/log.h"
 #include "mount/service.h"
@@ -95,66 +95,6 @@ Started receive_report(int fd) {
   return started;
 }
 
-// What is registered while it runs may hold logical devices that are configured.
-CacheOptions options_for_registered(const MountConfig& config) {
-  CacheOptions options = config.options;
-  for (const ConfiguredCacheDev& cache_dev : config.config.cache_devs) {
-    const ConfiguredSettings configured = options_of(config.config, cache_dev, config.options).configured;
-    for (const auto& [name, own] : configured.by_name) options.configured.by_name[name] = configured.of(name);
-  }
-  return options;
-}
-
-// Two names of one file or device, as far as can be seen.
-bool same_backing(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return a == b || std::filesystem::equivalent(a, b, error);
-}
-
-// Opens and adds what is configured. What cannot be is a problem of its own.
-std::vector<std::string> bring_up(const MountConfig& config, DeviceManager& manager) {
-  std::vector<std::string> problems;
-  const auto problem = [&problems](const std::string& what, const ConfigPlace& place, const Status& why) {
-    problems.push_back(what + " is not brought up (" + to_string(place) + "): " + why.message());
-    spdlog::error("{}", problems.back());
-  };
-  std::set<std::string> missing;
-  for (const ConfiguredCacheDev& cache_dev : config.config.cache_devs) {
-    const Status opened = manager.open_cache_dev(cache_dev.path, options_of(config.config, cache_dev, config.options));
-    if (opened.ok()) continue;
-    problem("cache device " + cache_dev.label, cache_dev.place, opened);
-    manager.expect_cache_dev(cache_dev.label, cache_dev.path, opened);
-    missing.insert(cache_dev.label);
-  }
-  const StatusReport report = manager.status();
-  for (const ConfiguredLogicDev& device : config.config.logic_devs) {
-    const std::string what = "logical device " + device.name;
-    if (missing.contains(device.cache_dev)) {
-      problem(what, device.place, Status(Errc::not_found, "cache device " + device.cache_dev + " is missing"));
-      continue;
-    }
-    const auto held = std::find_if(report.logic_devs.begin(), report.logic_devs.end(),
-                                   [&](const LogicDevStats& stats) { return stats.name == device.name; });
-    if (held == report.logic_devs.end()) {
-      AddOptions options;
-      options.cache_label = device.cache_dev;
-      options.size_bytes = device.size_bytes;
-      if (Status added = manager.add(device.name, device.backing, options); !added.ok()) {
-        problem(what, device.place, added);
-      }
-    } else if (held->cache_dev != device.cache_dev) {
-      problem(what, device.place, Status(Errc::busy, "cache device " + held->cache_dev + " has one of that name"));
-    } else if (held->state != "running") {
-      problem(what, device.place, Status(Errc::failed, "it is " + held->state + ": " + held->detail));
-    } else if (!same_backing(held->backing, device.backing)) {
-      problem(what, device.place,
-              Status(Errc::busy, "its backing device is " + held->backing + " and not " + device.backing +
-                                     "; it goes on with that one"));
-    }
-  }
-  return problems;
-}
-
 void log_event(const std::string& severity, const std::string& object, const std::string& message) {
   const auto level = severity == "error"     ? spdlog::level::err
                      : severity == "warning" ? spdlog::level::warn
@@ -205,14 +145,16 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
     if (Status status = manager->open_cache_dev(cache, config.options); !status.ok()) return fail(status);
   }
   service.says("opening what is configured");
-  const std::vector<std::string> problems = bring_up(config, *manager);
+  auto configured = std::make_unique<ConfiguredDevices>(config.config, config.options, *manager);
+  const std::vector<std::string> problems = configured->bring_up();
   std::atomic<bool> is_ready{false};
   const ControlListener listener{[&](const StatusReport& report) {
                                    if (is_ready) service.alive(summary(mount_point, report));
                                  },
                                  log_event};
-  auto control = ControlServer::start(mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
-                                      {config.http, options_for_registered(config), listener});
+  auto control = ControlServer::start(
+      mount_point, *manager, [&umount_fd] { eventfd_write(umount_fd.get(), 1); },
+      {config.http, [&configured](const std::string& path) { return configured->open_cache_dev(path); }, listener});
   if (!control) return fail(control.status());
   auto mount = FuseMount::mount(mount_point, {.allow_other = config.allow_other, .source = config.source}, *manager,
                                 &(*control)->tree());
@@ -236,6 +178,7 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   // give up) and everything is closed; then the mount goes.
   (*mount)->stop();
   control->reset();
+  configured.reset();
   manager.reset();
   (*mount)->unmount();
   forget_for_umount(mount_point);

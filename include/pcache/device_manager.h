@@ -55,9 +55,12 @@ class DeviceManager {
   // `keep_dirty` (dirty). Errors: not_found.
   virtual Status close_cache_dev(const std::string& cache, bool keep_dirty) = 0;
 
-  // status() lists a cache device of this label and path as missing, for the reason `why`, until one of that label is
-  // opened.
+  // status() lists a cache device of this label and path, or a logical device, as missing, for the reason `why`, until
+  // one of that label or name is there, or close_cache_dev() or remove() says that nobody expects it any more.
   virtual void expect_cache_dev(const std::string& label, const std::string& path, const Status& why) = 0;
+  virtual void expect_logic_dev(const std::string& name, const std::string& backing, const std::string& cache_label,
+                                const Status& why) = 0;
+
   // `tell` is called for each segment that open_cache_dev() has replayed, on the thread that calls that. Call it
   // before.
   virtual void on_recovery(std::function<void(const RecoveryProgress& progress)> tell) = 0;

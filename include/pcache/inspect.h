@@ -69,6 +69,9 @@ struct CheckReport {
 // or truncated), invalid (a newer version, or no file), failed.
 Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report);
 
+// The label of the cache device at `path`. Errors: as check_cache_dev().
+Result<std::string> cache_dev_label(const std::string& path);
+
 struct SalvageOptions {
   std::string image;  // the file to make; must not exist
   // Where the backing device is now, or a copy of it; empty: where it was when the logical device was last up.

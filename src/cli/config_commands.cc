@@ -88,8 +88,8 @@ bool is_elsewhere(const json& missing, const json& cache_devs) {
   });
 }
 
-// What a mount is made of. Of what is on a cache device that is `missing` nothing is known.
-Result<Config> config_in_force(const std::string& mount, std::vector<std::string>& missing) {
+// What a mount is made of. Of what is missing its settings are not known; `gaps` says so, a line each.
+Result<Config> config_in_force(const std::string& mount, std::vector<std::string>& gaps) {
   const auto status = ask(mount, "status", json::object());
   if (!status) return status.status();
   const auto server = ask(mount, "ping", json::object());
@@ -102,7 +102,8 @@ Result<Config> config_in_force(const std::string& mount, std::vector<std::string
   for (const json& shown : cache_devs) {
     if (text(shown, "state") == "missing") {
       if (is_elsewhere(shown, cache_devs)) continue;
-      missing.push_back(text(shown, "label"));
+      gaps.push_back("cache device " + text(shown, "label") +
+                     " is missing: of the logical devices on it those that are configured are saved, without settings");
     }
     ConfiguredCacheDev cache_dev;
     cache_dev.label = text(shown, "label");
@@ -120,6 +121,14 @@ Result<Config> config_in_force(const std::string& mount, std::vector<std::string
     device.name = text(shown, "name");
     device.backing = text(shown, "backing");
     device.cache_dev = text(shown, "cache_dev");
+    if (text(shown, "state") == "missing") {
+      const bool has_place = std::any_of(config.cache_devs.begin(), config.cache_devs.end(),
+                                         [&](const auto& cache_dev) { return cache_dev.label == device.cache_dev; });
+      gaps.push_back("logical device " + device.name + " is missing: it is saved " +
+                     (has_place ? "without settings" : "not at all, as there is no cache device " + device.cache_dev));
+      if (has_place) config.logic_devs.push_back(std::move(device));
+      continue;
+    }
     const auto settings = ask(mount, "get", {{"name", device.name}});
     if (!settings) return settings.status();
     for (const json& setting : list(*settings, "settings")) take_lasting(setting, device.settings);
@@ -163,7 +172,8 @@ class Restore {
   void logic_dev(const ConfiguredLogicDev& wanted, const Settings& settings) {
     const json devices = list(status_, "logic_devs");
     const auto there = std::find_if(devices.begin(), devices.end(), [&](const json& shown) {
-      return text(shown, "name") == wanted.name && text(shown, "state") != "parked";
+      const std::string state = text(shown, "state");
+      return text(shown, "name") == wanted.name && state != "parked" && state != "missing";
     });
     if (there == devices.end()) {
       json args = {{"name", wanted.name}, {"backing", wanted.backing}, {"cache", wanted.cache_dev}};
@@ -283,12 +293,10 @@ int run_config_show(const std::string& path, bool as_json) {
 }
 
 int run_save(const std::string& mount, const std::string& file, bool as_json) {
-  std::vector<std::string> missing;
-  const auto config = config_in_force(mount, missing);
+  std::vector<std::string> gaps;
+  const auto config = config_in_force(mount, gaps);
   if (!config) return report(config.status());
-  for (const std::string& label : missing) {
-    warn("cache device " + label + " is missing: of the logical devices on it nothing is saved");
-  }
+  for (const std::string& gap : gaps) warn(gap);
   if (file.empty() || file == "-") return as_json ? print_json(config_reply(*config)) : print(format_config(*config));
   const std::string toml = format_config(*config);
   if (Status fits = check_fits(file, toml); !fits.ok()) return report(fits);

@@ -28,12 +28,13 @@ Result<std::string> label_of(const json& status, std::uint64_t cache_id) {
                 "there is no cache device with ID " + std::to_string(cache_id) + "; pcachefs cache-list lists them");
 }
 
+// Without what is missing, which has no number.
 Result<json> status_of(const std::string& mount) {
   auto status = ask(mount, "status", json::object());
   if (status && (!status->contains("cache_devs") || !status->contains("logic_devs"))) {
     return Status(Errc::failed, "the daemon's reply to 'status' makes no sense");
   }
-  return status;
+  return status ? without_missing(std::move(*status)) : status;
 }
 
 }  // namespace

@@ -40,9 +40,10 @@ std::string list_text(const json& status, const OutputStyle& style) {
       // A name has no slash, so that a script can take the two apart.
       const std::string branch = style.bare ? label + "/" : last ? "└─ " : "├─ ";
       const std::string pending = text(device, "pending_mode");
-      table.add({printable(branch + text(device, "name")), state_text(text(device, "state"), style),
-                 size_text(number(device, "size_bytes"), style), size_text(number(device, "used_bytes"), style),
-                 size_text(number(device, "dirty_bytes"), style),
+      const bool there = text(device, "state") != "missing";
+      const auto size = [&](const char* key) { return there ? size_text(number(device, key), style) : ""; };
+      table.add({printable(branch + text(device, "name")), state_text(text(device, "state"), style), size("size_bytes"),
+                 size("used_bytes"), size("dirty_bytes"),
                  printable(text(device, "mode") + (pending.empty() ? "" : " to " + pending)),
                  printable(text(device, "backing"))});
     }

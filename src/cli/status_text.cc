@@ -68,6 +68,11 @@ std::string status_text(const json& status, const OutputStyle& style) {
     }
   }
   for (const json& device : list(status, "logic_devs")) {
+    if (text(device, "state") == "missing") {
+      out << "logical device " << text(device, "name") << "  " << text(device, "backing") << "  " << alarm("MISSING")
+          << text(device, "detail") << "\n";
+      continue;
+    }
     const std::uint64_t hits = number(device, "read_hits");
     const std::uint64_t blocks = hits + number(device, "read_misses");
     out << "logical device " << text(device, "name") << "  " << size(device, "size_bytes") << "  "

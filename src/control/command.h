@@ -22,8 +22,10 @@ struct CommandContext {
   std::function<void()> on_umount;  // asks the daemon to end; returns at once
   Jobs& jobs;
   EventLog& events;
-  CacheOptions cache_options = {};  // for cache devices that are registered
-  std::string http = {};            // where else it is served, as it was asked for
+  // Opens a cache device that is registered, as it is configured; empty: nothing is configured. Errors: as
+  // DeviceManager::open_cache_dev().
+  std::function<Status(const std::string& path)> open_cache_dev = {};
+  std::string http = {};  // where else it is served, as it was asked for
 };
 
 enum class Caller : std::uint8_t {

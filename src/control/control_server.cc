@@ -54,7 +54,7 @@ class ControlServer::Impl {
                                                                       std::move(on_umount),
                                                                       jobs_,
                                                                       events_,
-                                                                      options.cache_options,
+                                                                      options.open_cache_dev,
                                                                       options.http_address} {}
 
   Status listen(const std::string& http_address) {

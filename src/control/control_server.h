@@ -23,8 +23,10 @@ struct ControlListener {
 };
 
 struct ControlOptions {
-  std::string http_address;    // "ADDR:PORT"; empty: the unix socket alone
-  CacheOptions cache_options;  // for cache devices that are registered
+  std::string http_address;  // "ADDR:PORT"; empty: the unix socket alone
+  // Opens a cache device that is registered, as it is configured, on a thread that may wait; empty: nothing is
+  // configured.
+  std::function<Status(const std::string& path)> open_cache_dev = {};
   ControlListener listener = {};
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/no_throw.h"
 #include "control/command_table.h"
+#include "control/driver_terms.h"
 #include "control/jobs.h"
 #include "control/tree_files.h"
 
@@ -73,7 +74,8 @@ ControlTree::ControlTree(const CommandContext& context, Run soon, Run later, std
     : context_(context), soon_(std::move(soon)), later_(std::move(later)), changed_(std::move(changed)) {}
 
 TreePlace ControlTree::look() const {
-  return {context_, run_command(*find_command("status"), context_, json::object()).value(), nullptr, nullptr};
+  json status = run_command(*find_command("status"), context_, json::object()).value();
+  return {context_, without_missing(std::move(status)), nullptr, nullptr};
 }
 
 // Whether what the inode is in is there.

@@ -43,7 +43,9 @@ Result<json> register_cache_dev(const CommandContext& context, const Args& args)
   if (args.flag("format")) {
     if (Status made = context.manager.format_cache_dev(path, format); !made.ok()) return made;
   }
-  if (Status opened = context.manager.open_cache_dev(path, context.cache_options); !opened.ok()) return opened;
+  const Status opened =
+      context.open_cache_dev ? context.open_cache_dev(path) : context.manager.open_cache_dev(path, {});
+  if (!opened.ok()) return opened;
   for (const CacheDevStats& cache : context.manager.status().cache_devs) {
     if (cache.path == path) return json{{"cache_dev_id", cache.cache_dev_id}, {"label", cache.label}};
   }

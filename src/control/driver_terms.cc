@@ -29,6 +29,16 @@ std::string free_driver_name(const json& status) {
   }
 }
 
+json without_missing(json status) {
+  for (const char* const kind : {"cache_devs", "logic_devs"}) {
+    json& all = status.at(kind);
+    const auto gone =
+        std::remove_if(all.begin(), all.end(), [](const json& one) { return one.value("state", "") == "missing"; });
+    all.erase(gone, all.end());
+  }
+  return status;
+}
+
 std::string driver_magic(const json& cache) {
   char magic[32];
   std::snprintf(magic, sizeof magic, "0x%llx", static_cast<unsigned long long>(number(cache, "magic")));

@@ -12,6 +12,9 @@ namespace pcache {
 // The first of pcache0, pcache1, ... that no logical device is called.
 std::string free_driver_name(const nlohmann::json& status);
 
+// A status without what is missing, of which the driver knows nothing: it has no number.
+nlohmann::json without_missing(nlohmann::json status);
+
 // "0x...".
 std::string driver_magic(const nlohmann::json& cache);
 

@@ -37,7 +37,12 @@ std::vector<Event> EventWatch::look(const StatusReport& now) {
     compare_cache(before != nullptr && before->state != "missing" ? *before : none, cache);
   }
   for (const LogicDevStats& device : now.logic_devs) {
-    const LogicDevStats* const before = find_by(before_.logic_devs, &LogicDevStats::name, device.name);
+    const LogicDevStats* before = find_by(before_.logic_devs, &LogicDevStats::name, device.name);
+    if (device.state == "missing") {
+      if (before == nullptr) tell(EventKind::state_changed, device.name, "it is missing: " + device.detail);
+      continue;
+    }
+    if (before != nullptr && before->state == "missing") before = nullptr;
     if (before == nullptr) {
       tell(EventKind::logic_dev_added, device.name,
            "it is " + device.state + " in mode " + device.mode + ", on backing device " + device.backing);

@@ -31,7 +31,7 @@ Health health_of(const StatusReport& report) {
   }
   for (const LogicDevStats& device : report.logic_devs) {
     const std::string name = "logical device " + device.name + ": ";
-    if (device.state == "failed" || device.state == "no_backing") {
+    if (device.state == "failed" || device.state == "no_backing" || device.state == "missing") {
       add(HealthLevel::critical, name + "it is " + device.state + ": " + device.detail);
     } else if (device.backing_fails) {
       add(HealthLevel::warning, name + device.detail);

@@ -135,7 +135,7 @@ std::vector<TreeFile> make_root_files() {
        },
        nullptr, nullptr},
       {"jobs", reply("jobs"), nullptr, nullptr},
-      {"status", [](const TreePlace& place) -> Result<std::string> { return dump(place.status); }, nullptr, nullptr},
+      {"status", reply("status"), nullptr, nullptr},
       {"version", [](const TreePlace&) -> Result<std::string> { return std::string(kVersion); }, nullptr, nullptr},
   });
 }

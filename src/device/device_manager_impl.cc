@@ -184,7 +184,8 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   caches_.reserve(caches_.size() + 1);
   entries_.reserve(entries_.size() + attached.size());
   caches_.push_back(std::move(open));
-  std::erase_if(missing_, [&](const CacheDevStats& missing) { return missing.label == label; });
+  std::erase_if(missing_caches_, [&](const CacheDevStats& missing) { return missing.label == label; });
+  for (const Entry& entry : attached) erase_missing(entry.device->name());
   std::move(attached.begin(), attached.end(), std::back_inserter(entries_));
   return Status();
 }
@@ -208,7 +209,13 @@ Status DeviceManagerImpl::close_checked(const std::string& cache, bool keep_dirt
   closing.reserve(1);
   {
     const auto found = find_cache(cache);
-    if (!found) return found.status();
+    if (!found) {
+      const std::unique_lock lock(mutex_);
+      const auto is_meant = [&](const CacheDevStats& missing) {
+        return missing.label == cache || missing.path == cache;
+      };
+      return std::erase_if(missing_caches_, is_meant) != 0 ? Status() : found.status();
+    }
     if (Status status = check_unused(**found, keep_dirty); !status.ok()) return status;
     const std::unique_lock lock(mutex_);
     std::erase_if(entries_, [&](const Entry& entry) { return entry.cache == *found; });
@@ -246,7 +253,25 @@ void DeviceManagerImpl::expect_cache_dev(const std::string& label, const std::st
   missing.state = "missing";
   missing.detail = why.message();
   const std::unique_lock lock(mutex_);
-  missing_.push_back(std::move(missing));
+  std::erase_if(missing_caches_, [&](const CacheDevStats& before) { return before.label == label; });
+  missing_caches_.push_back(std::move(missing));
+}
+
+void DeviceManagerImpl::expect_logic_dev(const std::string& name, const std::string& backing,
+                                         const std::string& cache_label, const Status& why) {
+  LogicDevStats missing;
+  missing.name = name;
+  missing.backing = backing;
+  missing.cache_dev = cache_label;
+  missing.state = "missing";
+  missing.detail = why.message();
+  const std::unique_lock lock(mutex_);
+  erase_missing(name);
+  missing_devices_.push_back(std::move(missing));
+}
+
+void DeviceManagerImpl::erase_missing(const std::string& name) {
+  std::erase_if(missing_devices_, [&](const LogicDevStats& missing) { return missing.name == name; });
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
@@ -372,6 +397,7 @@ Status DeviceManagerImpl::add_checked(const std::string& name, const std::string
   if (!chosen.empty()) (void)(*device)->configure(chosen);
   if (!options.settings.has(Setting::mode)) (*device)->follow_configured_mode();
   const std::unique_lock lock(mutex_);
+  erase_missing(name);
   entries_.push_back({*cache, hold.on(*device)});
   return Status();
 }
@@ -469,7 +495,12 @@ Status DeviceManagerImpl::write_back(CachedDevice& device) {
 Status DeviceManagerImpl::remove_checked(const std::string& name, DirtyData dirty) {
   const std::lock_guard change(change_mutex_);
   const auto entry = find_entry(name);
-  if (!entry) return entry.status();
+  if (!entry) {
+    const std::unique_lock lock(mutex_);
+    const std::size_t expected = missing_devices_.size();
+    erase_missing(name);
+    return missing_devices_.size() < expected ? Status() : entry.status();
+  }
   CachedDevice& device = *entry->device;
   if (dirty == DirtyData::keep && !device.serves()) {
     return Status(Errc::invalid, "logical device " + name + " is not exposed: what it holds stays as it is");
@@ -694,6 +725,10 @@ Result<DeviceManagerImpl::Entry> DeviceManagerImpl::find_entry(const std::string
   for (const Entry& entry : entries_) {
     if (entry.device->name() == name && !entry.leaving) return entry;
   }
+  for (const LogicDevStats& missing : missing_devices_) {
+    if (missing.name == name)
+      return Status(Errc::not_found, "logical device " + name + " is missing: " + missing.detail);
+  }
   return Status(Errc::not_found, "there is no logical device " + name);
 }
 
@@ -736,10 +771,11 @@ StatusReport DeviceManagerImpl::status() const {
     report.cache_devs.push_back(cache->stats());
     report.cache_devs.back().cache_dev_id = cache.id();
   }
-  report.cache_devs.insert(report.cache_devs.end(), missing_.begin(), missing_.end());
+  report.cache_devs.insert(report.cache_devs.end(), missing_caches_.begin(), missing_caches_.end());
   for (const Entry& entry : entries_) {
     if (!entry.leaving) report.logic_devs.push_back(entry.device->stats());
   }
+  report.logic_devs.insert(report.logic_devs.end(), missing_devices_.begin(), missing_devices_.end());
   std::sort(report.logic_devs.begin(), report.logic_devs.end(),
             [](const LogicDevStats& a, const LogicDevStats& b) { return a.name < b.name; });
   return report;

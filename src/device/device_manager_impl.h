@@ -27,6 +27,8 @@ class DeviceManagerImpl final : public DeviceManager {
   Status format_cache_dev(const std::string& path, const FormatOptions& options) override;
   Status close_cache_dev(const std::string& cache, bool keep_dirty) override;
   void expect_cache_dev(const std::string& label, const std::string& path, const Status& why) override;
+  void expect_logic_dev(const std::string& name, const std::string& backing, const std::string& cache_label,
+                        const Status& why) override;
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
   Status remove(const std::string& name, DirtyData dirty) override;
   Result<std::uint64_t> begin_drain(const std::string& name) override;
@@ -83,12 +85,14 @@ class DeviceManagerImpl final : public DeviceManager {
   Result<std::shared_ptr<CachedDevice>> reattach(const Entry& entry);
   void attach_missing();
   void tell_file_changed(std::uint64_t inode) const;
+  void erase_missing(const std::string& name);  // with mutex_
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
   std::vector<OpenCache> caches_;
   std::vector<Entry> entries_;
-  std::vector<CacheDevStats> missing_;
+  std::vector<CacheDevStats> missing_caches_;
+  std::vector<LogicDevStats> missing_devices_;
   std::function<void(const RecoveryProgress&)> on_recovery_;
   std::function<void(std::uint64_t)> on_file_changed_;
   std::optional<dev_t> excluded_;  // the filesystem that this process serves

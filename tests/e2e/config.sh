@@ -136,13 +136,36 @@ grep -q "logical device vm1 is not brought up .*cache device other is missing" "
 grep -q "logical device vm 2 is not brought up .*no_backing" "$T/err" || wrong "$(cat "$T/err")"
 check "db" "$(ls "$MNT")" "what is there without the others"
 p save >"$T/saved.toml" 2>"$T/err"
-grep -q "warning: cache device other is missing: of the logical devices on it nothing is saved" "$T/err" ||
+grep -q "warning: cache device other is missing: .* those that are configured are saved, without settings" "$T/err" ||
   wrong "save says: $(cat "$T/err")"
 grep -q "cache_dev.other" "$T/saved.toml" || wrong "save leaves out what is missing"
 p status | grep -q "cache device other  $SHM/other  MISSING" || wrong "status does not say what is missing"
 p status --json | jq -e '.cache_devs[] | select(.label == "other") | .state == "missing"' >/dev/null || wrong "no JSON"
+p status --json | jq -e '.logic_devs[] | select(.name == "vm1") | .state == "missing"' >/dev/null || wrong "no JSON"
+check "0" "$(cd "$MNT/.pcache"; echo cache_dev*/info | wc -w | sed 's/1/0/')" "directories of what is missing"
+check "$SHM/cache" "$(cat "$MNT/.pcache/cache_dev0/path")" "the cache device that is there, in the tree"
+getfattr --only-values -n user.pcachefs.dirty_high "$MNT/db" | grep -q % || wrong "no attributes beside what is missing"
+checked=0; p status --check >/dev/null 2>&1 || checked=$?
+check 11 "$checked" "the health"
+expect_error 3 "logical device vm1 is missing" p get vm1
+
+say "what was missing comes up by itself"
+mv "$SHM/away" "$SHM/other"
+for _ in $(seq 300); do [ -e "$MNT/vm1" ] && break; sleep 0.1; done
+check "db vm1" "$(ls -1 "$MNT" | xargs)" "what is there once it is back"
+check durable "$(p status --json | jq -r '.cache_devs[] | select(.label == "other") | .ack')" "its configured ack"
+p remove vm1
+p unregister other
+p register "$SHM/other"
+check durable "$(p status --json | jq -r '.cache_devs[] | select(.label == "other") | .ack')" "the same, registered"
+check "db" "$(ls "$MNT")" "what is there without what was removed"
+mv "$SHM/other" "$SHM/away"
 p umount "$MNT"
 p mount "$MNT" --json 2>/dev/null | jq -e '.problems | length == 3' >/dev/null || wrong "no problems in JSON"
+p unregister other
+p remove vm1
+p status --json | jq -e '[.cache_devs[], .logic_devs[] | .state] | index("missing") | not' >/dev/null ||
+  wrong "what nobody expects any more is missing"
 p umount "$MNT"
 cp "$SHM/away" "$SHM/other"
 sed -i "s/cache_dev.other/cache_dev.another/; s/\"other\"/\"another\"/" "$etc/conf.d/vms.toml"

@@ -34,6 +34,7 @@ class EchoManager final : public DeviceManager {
   }
   Status close_cache_dev(const std::string& cache, bool) override { return called(cache); }
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
   Status add(const std::string& name, const std::string& backing, const AddOptions& options) override {
     return called(name + backing + options.cache_label);
   }

@@ -79,6 +79,7 @@ class MemoryDev final : public LogicDev {
 class OneDevice final : public DeviceManager {
  public:
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
   Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
   Status format_cache_dev(const std::string&, const FormatOptions&) override { return Status(); }
   Status close_cache_dev(const std::string&, bool) override { return Status(); }

@@ -138,8 +138,7 @@ class RawClient {
 class ControlServerTest : public testing::Test {
  protected:
   void start(const std::string& http = "", const std::string& mount = "/mnt/x") {
-    auto server = ControlServer::start(mount, manager_, [this] { umounted_.set_value(); },
-                                       {.http_address = http, .cache_options = {}});
+    auto server = ControlServer::start(mount, manager_, [this] { umounted_.set_value(); }, {.http_address = http});
     ASSERT_TRUE(server.ok()) << server.status().message();
     server_ = std::move(*server);
     path_ = control_socket_path(mount);
@@ -453,12 +452,10 @@ TEST_F(ControlServerTest, OverTcpEverybodyMayLookAndNobodyChange) {
   EXPECT_EQ(client.reply().code(), "permission");
   EXPECT_EQ(client.reply().code(), "permission");
   EXPECT_TRUE(manager_.calls().empty());
-  const auto second = ControlServer::start("/mnt/y", manager_, [] {},
-                                           {.http_address = std::to_string(server_->http_port()), .cache_options = {}});
+  const auto second =
+      ControlServer::start("/mnt/y", manager_, [] {}, {.http_address = std::to_string(server_->http_port())});
   EXPECT_EQ(second.status().code(), Errc::busy);
-  EXPECT_EQ(ControlServer::start("/mnt/y", manager_, [] {}, {.http_address = "localhost:http", .cache_options = {}})
-                .status()
-                .code(),
+  EXPECT_EQ(ControlServer::start("/mnt/y", manager_, [] {}, {.http_address = "localhost:http"}).status().code(),
             Errc::invalid);
   server_.reset();
   RawClient gone(path_);

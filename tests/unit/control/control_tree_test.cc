@@ -36,6 +36,12 @@ class ControlTreeTest : public testing::Test {
     device.dirty_bytes = 8192;
     device.used_bytes = 3 << 20;
     device.share_bytes = 8 << 20;
+    // What is missing has no number.
+    report.cache_devs.emplace_back().label = "gone";
+    report.cache_devs.back().state = "missing";
+    report.logic_devs.emplace_back().name = "elsewhere";
+    report.logic_devs.back().cache_dev = "fast";
+    report.logic_devs.back().state = "missing";
     report_ = report;
     manager_.report(report);
   }

@@ -66,6 +66,19 @@ TEST_F(EventWatchTest, DevicesComeAndGoAndChange) {
   EXPECT_EQ(look(), "cache_dev_removed fast");
 }
 
+TEST_F(EventWatchTest, WhatIsMissingIsToldOnceAndComesAsIfNew) {
+  const StatusReport there = report_;
+  report_ = {};
+  report_.cache_devs.emplace_back().label = "fast";
+  report_.cache_devs[0].state = "missing";
+  report_.logic_devs.emplace_back().name = "db";
+  report_.logic_devs[0].state = "missing";
+  EXPECT_EQ(look(), "state_changed fast, state_changed db");
+  EXPECT_EQ(look(), "");
+  report_ = there;
+  EXPECT_EQ(look(), "cache_dev_added fast, logic_dev_added db");
+}
+
 TEST_F(EventWatchTest, ABackingFailsOnceAndComesBackOnce) {
   look();
   device().backing_fails = true;

@@ -43,6 +43,7 @@ class FakeManager final : public DeviceManager {
     return named("close", cache + (keep_dirty ? " keep" : ""));
   }
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
 
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override {
     const std::lock_guard lock(mutex_);

@@ -104,7 +104,11 @@ TEST_F(HandlersTest, ACacheDeviceGrowsAtOnceAndShrinksAsAJobThatCanBeCancelled) 
 }
 
 TEST_F(HandlersTest, ACacheDeviceIsRegisteredAndOnlyFormattedWhereThatIsSaid) {
-  context_.cache_options.epoch_max_ms = 77;
+  context_.open_cache_dev = [this](const std::string& path) {
+    CacheOptions options;
+    options.epoch_max_ms = 77;
+    return manager_.open_cache_dev(path, options);
+  };
   const auto registered = run("register", {{"path", "/c"}});
   ASSERT_TRUE(registered.ok()) << registered.status().message();
   EXPECT_EQ(registered->at("cache_dev_id"), 5U);
@@ -180,7 +184,8 @@ TEST_F(HandlersTest, SettingsGoThereAndBackAsText) {
   const auto reply = run("get", {{"name", "d"}});
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->at("name"), "d");
-  const json expected = {{{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}, {"stored", "30%"}, {"configured", "60%"}}};
+  const json expected = {
+      {{"name", "dirty_high"}, {"value", "30%"}, {"origin", "stored"}, {"stored", "30%"}, {"configured", "60%"}}};
   EXPECT_EQ(reply->at("settings"), expected);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "dirty_low"}})->at("settings").size(), 0U);
   EXPECT_EQ(run("get", {{"name", "d"}, {"key", "nonsense"}}).status().code(), Errc::invalid);

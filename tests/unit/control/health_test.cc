@@ -26,7 +26,7 @@ TEST(Health, IsThatOfTheWorst) {
   CacheDevStats cache;
   cache.damaged_records = 2;
   report.cache_devs = {cache};
-  for (const char* state : {"failed", "no_backing"}) {
+  for (const char* state : {"failed", "no_backing", "missing"}) {
     report.logic_devs[0].state = state;
     EXPECT_EQ(health_of(report).level, HealthLevel::critical) << state;
     EXPECT_EQ(health_of(report).reasons.size(), 2U);
