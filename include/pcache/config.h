@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,10 +48,13 @@ struct ConfiguredLogicDev {
 struct Config {
   bool allow_other = false;
   std::string http;
+  std::string log_level;  // empty: nothing is said of it
   std::vector<ConfiguredCacheDev> cache_devs;
   std::vector<ConfiguredLogicDev> logic_devs;
 
-  bool empty() const { return cache_devs.empty() && logic_devs.empty() && !allow_other && http.empty(); }
+  bool empty() const {
+    return cache_devs.empty() && logic_devs.empty() && !allow_other && http.empty() && log_level.empty();
+  }
 };
 
 // What a configured cache device is opened with. What `chosen`, of the command line, says counts more.
@@ -86,7 +90,10 @@ ConfigReading parse_config(const std::string& text, const std::string& file);
 // The configuration as a file from which read_config() makes the same one.
 std::string format_config(const Config& config);
 
-// What a look at this machine says of a configuration: paths that are not there, names that do not last.
-std::vector<ConfigFinding> inspect_config(const Config& config);
+// What a look at this machine says of a configuration: paths that are not there, names that do not last, cache devices
+// that are none or have another label. `label_of` tells the label of a cache device; where its error is invalid or
+// integrity, that is what is found, and others say nothing.
+std::vector<ConfigFinding> inspect_config(const Config& config,
+                                          const std::function<Result<std::string>(const std::string& path)>& label_of);
 
 }  // namespace pcache

@@ -19,6 +19,9 @@ namespace pcache {
 // (busy), a cache with dirty data without discard_dirty (dirty), sizes too small for eight segments (invalid).
 Status format_cache_dev(const std::string& path, const FormatOptions& options);
 
+// The label that it gives a cache device.
+std::string label_of_new(const std::string& path, const FormatOptions& options);
+
 // Whether `name` may name a logical device: 1 to 255 bytes, no slash or control character, not ".", ".." or ".pcache".
 // The error (invalid) says which rule it broke.
 Status check_logic_dev_name(const std::string& name);
@@ -43,11 +46,12 @@ class DeviceManager {
 
   // Opens a formatted cache device, replays its log, attaches every logical device it holds. One whose backing is
   // missing or is not the one recorded is listed with state no_backing and not exposed; that is not an error of this
-  // call. Errors: not_found, busy, permission, integrity (not a cache, damaged, truncated), invalid (a newer version, a
-  // label or logical device name that is open already), failed.
+  // call. Errors: not_found, busy, permission, integrity (damaged, truncated), invalid (not a cache device, a newer
+  // version, a label or logical device name that is open already), failed.
   virtual Status open_cache_dev(const std::string& path, const CacheOptions& options) = 0;
 
-  // As pcache::format_cache_dev(), and refused (busy) for what is in the mount of exclude_filesystem().
+  // As pcache::format_cache_dev(), and refused for what is in the mount of exclude_filesystem() (busy), and where a
+  // cache device of that label is open (invalid): it could not be opened here.
   virtual Status format_cache_dev(const std::string& path, const FormatOptions& options) = 0;
 
   // Closes the cache device of that label or path, as unmounting does; what it holds stays. Refused: while a logical

@@ -63,14 +63,15 @@ struct CheckReport {
   std::vector<CheckedLogicDev> logic_devs;
 };
 
+// The label of the cache device at `path`, also while it is in use, where that is a file. Errors: not_found,
+// permission, busy, integrity, invalid (not a cache device, or one of another version), failed.
+Result<std::string> cache_dev_label(const std::string& path);
+
 // Looks at everything that a mount would use of the cache device at `path`, every cached block included, and calls
 // `report` with each thing that is wrong. Takes the memory that a mount takes. What a crash explains is no damage.
-// Errors: not_found, busy (in use), permission, integrity (not a cache device, both copies of the superblock damaged,
-// or truncated), invalid (a newer version, or no file), failed.
+// Errors: not_found, busy (in use), permission, integrity (both copies of the superblock damaged, or
+// truncated), invalid (not a cache device, a newer version, or no file), failed.
 Result<CheckReport> check_cache_dev(const std::string& path, const std::function<void(const Damage&)>& report);
-
-// The label of the cache device at `path`. Errors: as check_cache_dev().
-Result<std::string> cache_dev_label(const std::string& path);
 
 struct SalvageOptions {
   std::string image;  // the file to make; must not exist

@@ -301,7 +301,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     return run_map(mount, map_args, as_json);
   }
   if (unmap->parsed()) return run_unmap(mount, name, as_json);
-  if (config_check->parsed()) return run_config_check(config_path, as_json);
+  if (config_check->parsed()) return run_config_check(actions, config_path, as_json);
   if (config_show->parsed()) return run_config_show(config_path, as_json);
   if (save->parsed()) return run_save(mount, file, as_json);
   if (restore->parsed()) return run_restore(mount, file, as_json);

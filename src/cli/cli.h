@@ -23,7 +23,7 @@ struct MountArgs {
   bool allow_other = false;
   std::string http;  // "ADDR:PORT", or empty
   std::string source = "pcachefs";
-  std::string log_level = "info";
+  std::string log_level;  // empty: as configured, or "info"
 };
 
 // What the command line does itself instead of asking a daemon; main() supplies it.
@@ -36,6 +36,7 @@ struct CliActions {
   std::function<Result<SalvageReport>(const std::string& path, const std::string& name, const SalvageOptions& options,
                                       const std::function<void(const Damage&)>& report)>
       salvage;
+  std::function<Result<std::string>(const std::string& path)> label;  // of a cache device
 };
 
 // Runs the command line and returns the exit code of pcache/status.h. Results go to standard output, one line of error

@@ -11,6 +11,7 @@
 #include "cli/mount_table.h"
 #include "cli/output.h"
 #include "cli/save_file.h"
+#include "control/setting_json.h"
 #include "control/version.h"
 #include "pcache/config.h"
 
@@ -38,14 +39,6 @@ std::string finding_text(const ConfigFinding& finding) {
   return to_string(finding.place) + ": " + (finding.is_error ? "error: " : "warning: ") + finding.message;
 }
 
-json settings_json(const Settings& settings) {
-  json object = json::object();
-  for (const SettingInfo& info : all_settings()) {
-    if (settings.has(info.setting)) object[info.name] = format_setting(info.setting, settings.get(info.setting));
-  }
-  return object;
-}
-
 // As the TOML has it.
 json config_json(const Config& config) {
   json cache_devs = json::object();
@@ -53,18 +46,18 @@ json config_json(const Config& config) {
     json& one = cache_devs[cache_dev.label] = {{"path", cache_dev.path}};
     if (cache_dev.ack) one["ack"] = to_string(*cache_dev.ack);
     if (cache_dev.epoch_max_ms) one["epoch_max_ms"] = *cache_dev.epoch_max_ms;
-    if (!cache_dev.defaults.empty()) one["defaults"] = settings_json(cache_dev.defaults);
+    if (!cache_dev.defaults.empty()) one["defaults"] = settings_to_json(cache_dev.defaults);
   }
   json logic_devs = json::object();
   for (const ConfiguredLogicDev& device : config.logic_devs) {
-    json& one = logic_devs[device.name] = settings_json(device.settings);
+    json& one = logic_devs[device.name] = settings_to_json(device.settings);
     one["backing"] = device.backing;
     one["cache_dev"] = device.cache_dev;
     if (device.size_bytes) one["size"] = *device.size_bytes;
   }
-  return {{"mount", {{"allow_other", config.allow_other}, {"http", config.http}}},
-          {"cache_dev", std::move(cache_devs)},
-          {"logic_dev", std::move(logic_devs)}};
+  json mount = {{"allow_other", config.allow_other}, {"http", config.http}};
+  if (!config.log_level.empty()) mount["log_level"] = config.log_level;
+  return {{"mount", std::move(mount)}, {"cache_dev", std::move(cache_devs)}, {"logic_dev", std::move(logic_devs)}};
 }
 
 json config_reply(const Config& config) { return {{"schema", schema_json()}, {"config", config_json(config)}}; }
@@ -74,8 +67,8 @@ void take_lasting(const json& shown, Settings& settings) {
   const auto setting = find_setting(text(shown, "name"));
   const std::string origin = text(shown, "origin");
   const bool lasts = origin == "stored" || origin == "config";
-  const std::string value =
-      lasts ? text(shown, "value") : text(shown, shown.contains("configured") ? "configured" : "stored");
+  const char* const key = lasts ? "value" : shown.contains("configured") ? "configured" : "stored";
+  const std::string value = setting_word(shown.value(key, json()));
   if (!setting || value.empty()) return;
   if (const auto parsed = parse_setting(*setting, value)) settings.set(*setting, *parsed);
 }
@@ -178,7 +171,7 @@ class Restore {
     if (there == devices.end()) {
       json args = {{"name", wanted.name}, {"backing", wanted.backing}, {"cache", wanted.cache_dev}};
       if (wanted.size_bytes) args["size"] = *wanted.size_bytes;
-      if (!settings.empty()) args["settings"] = settings_json(settings);
+      if (!settings.empty()) args["settings"] = settings_to_json(settings);
       step("add", "add " + wanted.name + " " + wanted.backing, args);
       return;
     }
@@ -215,7 +208,7 @@ class Restore {
       }
       const std::string value = format_setting(*setting, wanted.get(*setting));
       const bool lasts = text(shown, "origin") == "stored" || text(shown, "origin") == "config";
-      if (text(shown, "value") == value && lasts) continue;
+      if (setting_text(key, shown.value("value", json())) == value && lasts) continue;
       changes[key] = value;
       change_text += " " + key + "=" + value;
     }
@@ -247,20 +240,22 @@ class Restore {
 }  // namespace
 
 Status configure_mount(const std::string& path, MountArgs& args) {
-  if (path.empty() && (!args.caches.empty() || !is_there(config_dir()))) return Status();
-  auto reading = read(path);
-  if (!reading) return reading.status();
-  if (Status status = reading->status(); !status.ok()) return status;
-  args.config = std::move(reading->config);
+  if (!path.empty() || (args.caches.empty() && is_there(config_dir()))) {
+    auto reading = read(path);
+    if (!reading) return reading.status();
+    if (Status status = reading->status(); !status.ok()) return status;
+    args.config = std::move(reading->config);
+  }
   args.allow_other = args.allow_other || args.config.allow_other;
   if (args.http.empty()) args.http = args.config.http;
+  if (args.log_level.empty()) args.log_level = args.config.log_level.empty() ? "info" : args.config.log_level;
   return Status();
 }
 
-int run_config_check(const std::string& path, bool as_json) {
+int run_config_check(const CliActions& actions, const std::string& path, bool as_json) {
   auto reading = read(path);
   if (!reading) return report(reading.status());
-  if (reading->status().ok()) reading->findings = inspect_config(reading->config);
+  if (reading->status().ok()) reading->findings = inspect_config(reading->config, actions.label);
   if (as_json) {
     json findings = json::array();
     for (const ConfigFinding& finding : reading->findings) {

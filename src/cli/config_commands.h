@@ -13,7 +13,7 @@ namespace pcache {
 Status configure_mount(const std::string& path, MountArgs& args);
 
 // Prints what is wrong with a configuration, or may become so. Returns the exit code: 2 where something is wrong.
-int run_config_check(const std::string& path, bool as_json);
+int run_config_check(const CliActions& actions, const std::string& path, bool as_json);
 
 // Prints it as one file.
 int run_config_show(const std::string& path, bool as_json);

@@ -8,6 +8,7 @@
 #include "cli/json_fields.h"
 #include "cli/output.h"
 #include "control/driver_terms.h"
+#include "control/setting_json.h"
 #include "pcache/settings.h"
 
 namespace pcache {
@@ -163,7 +164,8 @@ int DriverCommands::backing_list(const std::string& mount) const {
     const auto settings = ask(mount, "get", {{"name", text(device, "name")}, {"key", "gc_high"}});
     if (!settings) return report(settings.status());
     const json values = list(*settings, "settings");
-    const auto percent = driver_gc_percent(*cache, values.empty() ? "" : text(values.front(), "value"));
+    const auto percent =
+        driver_gc_percent(*cache, values.empty() ? "" : setting_word(values.front().value("value", json())));
     if (!percent) return report(percent.status());
     const bool exposed = text(device, "state") == "running" || text(device, "state") == "failed";
     backings.push_back({{"backing_id", number(device, "backing_id")},

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
       pcache::check_cache_dev,
       pcache::dump_cache_dev,
       pcache::salvage_logic_dev,
+      pcache::cache_dev_label,
   };
   return pcache::run_cli(argc, argv, actions);
 }

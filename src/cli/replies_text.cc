@@ -6,6 +6,7 @@
 #include "cli/json_fields.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "control/setting_json.h"
 
 namespace pcache {
 
@@ -14,8 +15,9 @@ using nlohmann::json;
 std::string settings_text(const json& reply, const OutputStyle& style) {
   Table table(style, {{"SETTING"}, {"VALUE"}, {"ORIGIN"}});
   for (const json& setting : list(reply, "settings")) {
-    table.add(
-        {printable(text(setting, "name")), printable(text(setting, "value")), printable(text(setting, "origin"))});
+    table.add({printable(text(setting, "name")),
+               printable(setting_text(text(setting, "name"), setting.value("value", json()))),
+               printable(text(setting, "origin"))});
   }
   return table.text();
 }

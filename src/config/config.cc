@@ -177,10 +177,11 @@ ConfigReading parse_config(const std::string& text, const std::string& file) {
 
 std::string format_config(const Config& config) {
   std::ostringstream out;
-  if (config.allow_other || !config.http.empty()) {
-    toml::table mount;
-    if (config.allow_other) mount.insert("allow_other", true);
-    if (!config.http.empty()) mount.insert("http", config.http);
+  toml::table mount;
+  if (config.allow_other) mount.insert("allow_other", true);
+  if (!config.http.empty()) mount.insert("http", config.http);
+  if (!config.log_level.empty()) mount.insert("log_level", config.log_level);
+  if (!mount.empty()) {
     out << "\n" << toml::default_formatter(toml::table{{"mount", mount}}) << "\n";
   }
   for (const ConfiguredCacheDev& cache_dev : config.cache_devs) {
@@ -205,7 +206,8 @@ std::string format_config(const Config& config) {
   return text.empty() ? text : text.substr(1);  // no empty line at the top
 }
 
-std::vector<ConfigFinding> inspect_config(const Config& config) {
+std::vector<ConfigFinding> inspect_config(const Config& config,
+                                          const std::function<Result<std::string>(const std::string& path)>& label_of) {
   std::vector<ConfigFinding> findings;
   const auto look_at = [&](const std::string& what, const std::string& path, const ConfigPlace& place) {
     std::error_code error;
@@ -216,8 +218,17 @@ std::vector<ConfigFinding> inspect_config(const Config& config) {
       findings.push_back({false, place, what + " " + why});
     }
   };
-  for (const ConfiguredCacheDev& cache_dev : config.cache_devs)
+  for (const ConfiguredCacheDev& cache_dev : config.cache_devs) {
     look_at("cache device", cache_dev.path, cache_dev.place);
+    const auto label = label_of(cache_dev.path);
+    if (label && *label != cache_dev.label) {
+      findings.push_back(
+          {false, cache_dev.place,
+           "cache device " + cache_dev.path + " has the label " + *label + ", and not " + cache_dev.label});
+    } else if (!label && (label.status().code() == Errc::invalid || label.status().code() == Errc::integrity)) {
+      findings.push_back({false, cache_dev.place, label.status().message()});
+    }
+  }
   for (const ConfiguredLogicDev& device : config.logic_devs) look_at("backing device", device.backing, device.place);
   return findings;
 }

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <sstream>
 #include <utility>
 
+#include "base/http_address.h"
+#include "base/log_level.h"
 #include "base/size_text.h"
 #include "pcache/device_manager.h"
 
@@ -12,14 +15,16 @@ namespace pcache {
 namespace {
 
 // A text of the file as part of one line.
-std::string quoted(std::string_view text) {
+std::string in_line(std::string_view text) {
   constexpr std::size_t kLongest = 64;
-  std::string out = "'";
+  std::string out;
   for (const char c : text.substr(0, kLongest)) {
     out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   }
-  return out + (text.size() > kLongest ? "...'" : "'");
+  return out + (text.size() > kLongest ? "..." : "");
 }
+
+std::string in_quotes(std::string_view text) { return "'" + in_line(text) + "'"; }
 
 std::string type_of(const toml::node& node) {
   switch (node.type()) {
@@ -80,7 +85,7 @@ void ConfigReader::add(const std::string& file, const std::string& text) {
     } else if (key == "logic_dev") {
       for_each("logic_dev.NAME", node, [this](const auto& k, const auto& n) { read_logic_dev(k, n); });
     } else {
-      error(place_of(key), "there is no table " + quoted(key.str()) + "; there are " + kTables);
+      error(place_of(key), "there is no table " + in_quotes(key.str()) + "; there are " + kTables);
     }
   }
 }
@@ -94,13 +99,13 @@ void ConfigReader::for_each(const char* what, const toml::node& node, Read read)
     if (table.is_table()) {
       read(key, table);
     } else {
-      error(place_of(key), quoted(key.str()) + " stands alone; it belongs into a table [" + what + "]");
+      error(place_of(key), in_quotes(key.str()) + " stands alone; it belongs into a table [" + what + "]");
     }
   }
 }
 
-bool ConfigReader::is_first(const std::string& what, const ConfigPlace& place) {
-  const auto [before, is_first] = seen_.emplace(what, place);
+bool ConfigReader::is_first(const std::string& what, const std::string& same, const ConfigPlace& place) {
+  const auto [before, is_first] = seen_.emplace(same, place);
   if (!is_first) error(place, what + " is configured already at " + to_string(before->second));
   return is_first;
 }
@@ -119,8 +124,12 @@ bool ConfigReader::read_text(const toml::key& key, const toml::node& node, std::
 
 bool ConfigReader::read_path(const toml::key& key, const toml::node& node, std::string& out) {
   if (!read_text(key, node, out)) return false;
-  if (out.starts_with('/')) return true;
-  error(place_of(node), key_text(key) + " is to be a whole path, which begins with /, not " + quoted(out));
+  if (out.starts_with('/')) {
+    std::error_code unknown;
+    const std::filesystem::path path = std::filesystem::weakly_canonical(out, unknown);
+    return is_first("path " + out, "path " + (unknown ? out : path.string()), place_of(node));
+  }
+  error(place_of(node), key_text(key) + " is to be a whole path, which begins with /, not " + in_quotes(out));
   return false;
 }
 
@@ -157,9 +166,17 @@ void ConfigReader::read_mount(const toml::key& key, const toml::node& node) {
         error(place_of(value), "allow_other is to be true or false, not " + type_of(value));
       }
     } else if (name == "http") {
-      (void)read_text(name, value, reading_.config.http);
+      if (!read_text(name, value, reading_.config.http)) continue;
+      const auto address = parse_http_address(reading_.config.http);
+      if (!address) error(place_of(value), "http: " + address.status().message());
+    } else if (name == "log_level") {
+      if (!read_text(name, value, reading_.config.log_level)) continue;
+      if (Status status = check_log_level(reading_.config.log_level); !status.ok()) {
+        error(place_of(value), status.message());
+      }
     } else {
-      error(place_of(name), "there is no " + quoted(name.str()) + " in [mount]; there are allow_other, http");
+      error(place_of(name),
+            "there is no " + in_quotes(name.str()) + " in [mount]; there are allow_other, http, log_level");
     }
   }
 }
@@ -175,13 +192,13 @@ void ConfigReader::read_cache_dev(const toml::key& key, const toml::node& node) 
   for (const auto& [name, value] : *node.as_table()) {
     std::string word;
     if (name == "path") {
-      if (read_path(name, value, cache_dev.path)) (void)is_first("path " + cache_dev.path, place_of(value));
+      (void)read_path(name, value, cache_dev.path);
     } else if (name == "ack") {
       if (!read_text(name, value, word)) continue;
       if (word == "durable" || word == "flush") {
         cache_dev.ack = word == "durable" ? Ack::durable : Ack::flush;
       } else {
-        error(place_of(value), "ack is to be durable or flush, not " + quoted(word));
+        error(place_of(value), "ack is to be durable or flush, not " + in_quotes(word));
       }
     } else if (name == "epoch_max_ms") {
       if (!read_word(name, value, word)) continue;
@@ -192,7 +209,7 @@ void ConfigReader::read_cache_dev(const toml::key& key, const toml::node& node) 
       if (is_number && check_cache_options(options).ok()) {
         cache_dev.epoch_max_ms = options.epoch_max_ms;
       } else {
-        error(place_of(value), "epoch_max_ms is to be a number from 10 to 60000, not " + quoted(word));
+        error(place_of(value), "epoch_max_ms is to be a number from 10 to 60000, not " + in_quotes(word));
       }
     } else if (name == "defaults") {
       const toml::table* const defaults = value.as_table();
@@ -204,12 +221,12 @@ void ConfigReader::read_cache_dev(const toml::key& key, const toml::node& node) 
         if (find_setting(setting.str())) {
           read_setting(setting, chosen, cache_dev.defaults);
         } else {
-          error(place_of(setting), unknown_setting(quoted(setting.str())).message());
+          error(place_of(setting), unknown_setting(in_line(setting.str())).message());
         }
       }
       if (Status status = check_settings(cache_dev.defaults); !status.ok()) error(place_of(name), status.message());
     } else {
-      error(place_of(name), "there is no " + quoted(name.str()) +
+      error(place_of(name), "there is no " + in_quotes(name.str()) +
                                 " in a table [cache_dev.LABEL]; there are path, ack, epoch_max_ms, defaults");
     }
   }
@@ -224,13 +241,13 @@ void ConfigReader::read_logic_dev(const toml::key& key, const toml::node& node) 
   device.name = key.str();
   device.place = place_of(key);
   if (Status status = check_logic_dev_name(device.name); !status.ok()) {
-    return error(device.place, quoted(key.str()) + " cannot name a logical device: see pcachefs add");
+    return error(device.place, in_quotes(key.str()) + " cannot name a logical device: see pcachefs add");
   }
   if (!is_first("logical device " + device.name, device.place)) return;
   for (const auto& [name, value] : *node.as_table()) {
     std::string word;
     if (name == "backing") {
-      if (read_path(name, value, device.backing)) (void)is_first("path " + device.backing, place_of(value));
+      (void)read_path(name, value, device.backing);
     } else if (name == "cache_dev") {
       (void)read_text(name, value, device.cache_dev);
     } else if (name == "size") {
@@ -244,7 +261,7 @@ void ConfigReader::read_logic_dev(const toml::key& key, const toml::node& node) 
     } else if (find_setting(name.str())) {
       read_setting(name, value, device.settings);
     } else {
-      error(place_of(name), "there is no " + quoted(name.str()) +
+      error(place_of(name), "there is no " + in_quotes(name.str()) +
                                 " in a table [logic_dev.NAME]; there are backing, cache_dev, size, " + setting_names());
     }
   }
@@ -269,7 +286,7 @@ void ConfigReader::look_at_logic_devs() {
     const auto on = std::find_if(cache_devs.begin(), cache_devs.end(),
                                  [&](const ConfiguredCacheDev& c) { return c.label == device.cache_dev; });
     if (on == cache_devs.end()) {
-      error(device.place, "logical device " + device.name + ": there is no [cache_dev." + quoted(device.cache_dev) +
+      error(device.place, "logical device " + device.name + ": there is no [cache_dev." + in_quotes(device.cache_dev) +
                               "] in the configuration");
       continue;
     }

@@ -30,11 +30,14 @@ class ConfigReader {
   void for_each(const char* what, const toml::node& node, Read read);
   // Each returns whether it was as it should be.
   bool read_text(const toml::key& key, const toml::node& node, std::string& out);
+  // Also an error: the path of something else, whatever it is called.
   bool read_path(const toml::key& key, const toml::node& node, std::string& out);
   // A number, or a text that stands for one.
   bool read_word(const toml::key& key, const toml::node& node, std::string& out);
   void look_at_logic_devs();
-  bool is_first(const std::string& what, const ConfigPlace& place);
+  // Whether nothing that is `same` was there before; else that is an error of `what`.
+  bool is_first(const std::string& what, const ConfigPlace& place) { return is_first(what, what, place); }
+  bool is_first(const std::string& what, const std::string& same, const ConfigPlace& place);
 
   std::string file_;
   std::map<std::string, ConfigPlace> seen_;  // "cache device fast", "backing /dev/x": where

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/size_text.h"
+#include "control/setting_json.h"
 
 namespace pcache {
 
@@ -29,7 +30,7 @@ const char* form_of(ArgKind kind) {
     case ArgKind::flag:
       return "true or false";
     case ArgKind::settings:
-      return "an object of settings, each as text";
+      return "an object of settings, each a text or a number";
     case ArgKind::keys:
       return "a list of names of settings";
   }
@@ -47,7 +48,8 @@ bool has_form(ArgKind kind, const json& value) {
     case ArgKind::flag:
       return value.is_boolean();
     case ArgKind::settings:
-      return value.is_object() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
+      return value.is_object() && std::all_of(value.begin(), value.end(),
+                                              [](const json& v) { return v.is_string() || v.is_number_unsigned(); });
     case ArgKind::keys:
       return value.is_array() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
   }
@@ -56,7 +58,7 @@ bool has_form(ArgKind kind, const json& value) {
 
 Status read_settings(const Argument& argument, const json& object, Settings& settings) {
   for (const auto& [key, value] : object.items()) {
-    const Status read = parse_assignment(key + "=" + value.get<std::string>(), settings);
+    const Status read = parse_assignment(key + "=" + setting_word(value), settings);
     if (!read.ok()) return wrong(argument, read.message());
   }
   const Status checked = check_settings(settings);

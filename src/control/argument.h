@@ -18,7 +18,7 @@ enum class ArgKind : std::uint8_t {
   size,      // a number of bytes; as a word "4096", "64K", "1.5G"
   number,    // whole, not negative
   flag,      // true or false; as a word also "1", "0"
-  settings,  // {"KEY": "VALUE", ...}; as a word "KEY=VALUE,..."
+  settings,  // {"KEY": VALUE, ...}, each a text or a number (setting_json.h); as a word "KEY=VALUE,..."
   keys,      // names of settings, ["KEY", ...]; as a word "KEY,..."
 };
 

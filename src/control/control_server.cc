@@ -11,12 +11,12 @@
 #include <optional>
 #include <thread>
 
+#include "base/http_address.h"
 #include "control/asio.h"
 #include "control/asio_no_throw.h"
 #include "control/control_tree.h"
 #include "control/event_log.h"
 #include "control/event_watch.h"
-#include "control/http_address.h"
 #include "control/http_session.h"
 #include "control/jobs.h"
 #include "control/listener.h"

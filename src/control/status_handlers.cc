@@ -4,6 +4,7 @@
 #include "control/event_log.h"
 #include "control/handlers.h"
 #include "control/metrics.h"
+#include "control/setting_json.h"
 #include "control/status_json.h"
 #include "control/version.h"
 
@@ -80,9 +81,9 @@ Result<json> get(const CommandContext& context, const Args& args) {
     const char* const name = setting_info(value.setting).name;
     if (!key.empty() && key != name) continue;
     json shown = {
-        {"name", name}, {"value", format_setting(value.setting, value.value)}, {"origin", to_string(value.origin)}};
-    if (value.stored) shown["stored"] = format_setting(value.setting, *value.stored);
-    if (value.configured) shown["configured"] = format_setting(value.setting, *value.configured);
+        {"name", name}, {"value", setting_to_json(value.setting, value.value)}, {"origin", to_string(value.origin)}};
+    if (value.stored) shown["stored"] = setting_to_json(value.setting, *value.stored);
+    if (value.configured) shown["configured"] = setting_to_json(value.setting, *value.configured);
     list.push_back(std::move(shown));
   }
   return json{{"name", args.text("name")}, {"settings", std::move(list)}};

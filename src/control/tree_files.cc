@@ -8,6 +8,7 @@
 #include "control/command_table.h"
 #include "control/driver_terms.h"
 #include "control/parameters.h"
+#include "control/setting_json.h"
 #include "control/status_json.h"
 #include "control/version.h"
 
@@ -148,14 +149,22 @@ std::string info(const TreePlace& place) {
          "\nflags: 0\n\nsegment_num: " + std::to_string(number(*place.cache, "segments"));
 }
 
+constexpr std::uint64_t kMostQueues = 128;  // of the kernel's driver
+
 Result<TreeOrder> start_order(const TreePlace& place, const std::string& written) {
   const auto given =
-      parse_parameters(written, {{"op"}, {"path", true}, {"name"}, {"cache_size"}, {"mode"}, {"data_crc"}});
+      parse_parameters(written, {{"op"}, {"path", true}, {"name"}, {"cache_size"}, {"mode"}, {"data_crc"}, {"queues"}});
   if (!given) return given.status();
   if (Status status = check_path(given->at("path")); !status.ok()) return status;
   if (const auto crc = given->find("data_crc"); crc != given->end() && crc->second != "1" && crc->second != "true") {
     return Status(Errc::invalid,
                   "parameter 'data_crc' can only be 1: all data has checksums, not '" + crc->second + "'");
+  }
+  if (const auto queues = given->find("queues"); queues != given->end()) {
+    // As the driver has it; a mount has no queues of a logical device's own.
+    const auto count = whole_number("parameter 'queues'", queues->second, kMostQueues);
+    if (!count) return count.status();
+    if (*count == 0) return Status(Errc::invalid, "parameter 'queues' is 0");
   }
   json settings = json::object();
   if (const auto mode = given->find("mode"); mode != given->end()) {
@@ -221,7 +230,7 @@ std::string name_of(const TreePlace& place) { return text(*place.device, "name")
 Result<std::string> read_setting(const TreePlace& place, const char* key) {
   const auto reply = look(place, "get", {{"name", name_of(place)}, {"key", key}});
   if (!reply) return reply.status();
-  return text(reply->at("settings").at(0), "value");
+  return setting_text(key, reply->at("settings").at(0).at("value"));
 }
 
 TreeOrder set_order(const TreePlace& place, const char* key, const std::string& value) {

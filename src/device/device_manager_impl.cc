@@ -12,6 +12,7 @@
 
 #include "base/no_throw.h"
 #include "base/size_text.h"
+#include "device/open_space.h"
 
 namespace pcache {
 namespace {
@@ -117,6 +118,15 @@ Status DeviceManagerImpl::check_outside(const std::string& path) const {
 
 Status DeviceManagerImpl::format_cache_dev(const std::string& path, const FormatOptions& options) {
   if (Status status = check_outside(path); !status.ok()) return status;
+  const std::string label = label_of_new(path, options);
+  {
+    const std::shared_lock lock(mutex_);
+    for (const auto& open : caches_) {
+      if (open->cache_dev().label() != label || open->cache_dev().space().path() == path) continue;
+      return Status(Errc::invalid, "this mount has a cache device with the label " + label + " already, " +
+                                       open->cache_dev().space().path() + "; give " + path + " another label");
+    }
+  }
   return pcache::format_cache_dev(path, options);
 }
 
@@ -129,7 +139,7 @@ Status DeviceManagerImpl::open_checked(const std::string& path, const CacheOptio
   const std::lock_guard change(change_mutex_);
   if (Status status = check_cache_options(options); !status.ok()) return status;
   if (Status status = check_outside(path); !status.ok()) return status;
-  auto space = open_pmem_space(path);
+  auto space = open_cache_space(path);
   if (!space) return space.status();
   if (Status status = Cache::check_ack(options, **space); !status.ok()) return status;
   auto cache_dev = CacheDev::open(std::move(*space));

@@ -7,9 +7,7 @@
 #include <uuid/uuid.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <filesystem>
 
 #include "base/file_lock.h"
@@ -19,20 +17,13 @@
 #include "base/units.h"
 #include "cache/cache.h"
 #include "device/foreign_content.h"
+#include "device/open_space.h"
 #include "pcache/device_manager.h"
 #include "pcache/pmem_space.h"
 #include "segment/cache_dev.h"
 
 namespace pcache {
 namespace {
-
-std::string label_from(const std::string& path) {
-  std::string label = std::filesystem::path(path).stem().string().substr(0, 63);
-  for (char& c : label) {
-    if (!check_cache_dev_label(std::string(1, c)).ok()) c = '-';
-  }
-  return label.empty() ? "cache" : label;
-}
 
 // Whether a file at `path`, of which `allocated` bytes are there already, can become a cache device of `size` bytes.
 Status check_size(int fd, const std::string& path, std::uint64_t size, std::uint64_t allocated,
@@ -70,7 +61,7 @@ Status write_format(const std::string& path, const FormatOptions& options) {
   if (!space) return space.status();
   CacheDev::FormatParams params;
   uuid_generate(params.uuid.data());
-  params.label = options.label.empty() ? label_from(path) : options.label;
+  params.label = label_of_new(path, options);
   params.segment_size = options.segment_size_bytes;
   return CacheDev::format(**space, params);
 }
@@ -122,12 +113,9 @@ Status check_cut_cache(int fd, const std::string& path, const FormatOptions& opt
     return error == EWOULDBLOCK ? Status(Errc::busy, path + " is in use by another process")
                                 : Status::from_errno(error, "cannot lock " + path);
   }
-  for (const std::uint64_t offset : {std::uint64_t{0}, kMediaPage}) {
-    std::array<char, sizeof(Superblock::signature)> signature{};
-    const auto at = static_cast<off_t>(offset + offsetof(Superblock, signature));
-    if (pread(fd, signature.data(), signature.size(), at) < 0) return Status::from_errno(errno, "cannot read " + path);
-    if (signature == Superblock::kSignature) is_cache = true;
-  }
+  const auto was_one = has_superblock(fd, path);
+  if (!was_one) return was_one.status();
+  is_cache = *was_one;
   return is_cache && options.force && !options.discard_dirty ? may_be_dirty(path, "it was cut short") : Status();
 }
 
@@ -179,6 +167,15 @@ Status format_checked(const std::string& path, const FormatOptions& options) {
 }
 
 }  // namespace
+
+std::string label_of_new(const std::string& path, const FormatOptions& options) {
+  if (!options.label.empty()) return options.label;
+  std::string label = std::filesystem::path(path).stem().string().substr(0, 63);
+  for (char& c : label) {
+    if (!check_cache_dev_label(std::string(1, c)).ok()) c = '-';
+  }
+  return label.empty() ? "cache" : label;
+}
 
 Status format_cache_dev(const std::string& path, const FormatOptions& options) {
   return no_throw("cannot format " + path, [&] { return format_checked(path, options); });

@@ -9,7 +9,9 @@ std::uint32_t cache_tag_of(const Superblock& superblock) {
 }
 
 SuperblockCheck check_superblock(const Superblock& superblock) {
-  if (superblock.signature != Superblock::kSignature) return SuperblockCheck::not_a_cache;
+  if (superblock.signature != Superblock::kSignature) {
+    return superblock.header.magic == Superblock::kMagic ? SuperblockCheck::damaged : SuperblockCheck::not_a_cache;
+  }
   if (!is_valid(superblock, cache_tag_of(superblock), 0)) return SuperblockCheck::damaged;
   if (superblock.version == 0) return SuperblockCheck::damaged;
   if (superblock.version != kMediaVersion) return SuperblockCheck::other_version;

@@ -57,7 +57,6 @@ Status CacheDev::format(PmemSpace& space, const FormatParams& params) {
 
 Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> space, Access access) {
   const std::string& path = space->path();
-  if (space->size() < 2 * kMediaPage) return Status(Errc::integrity, path + " is too small to be a cache device");
   std::uint32_t other_version = 0;
   bool damaged = false;
   DualCopies<Superblock> copies;
@@ -65,6 +64,7 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   std::array<std::uint64_t, 2> sequences{};
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     Superblock copy;
+    if (space->size() < offsets[i] + sizeof copy) continue;
     if (!space->read(offsets[i], &copy, sizeof copy)) {
       damaged = true;
       continue;
@@ -92,8 +92,8 @@ Result<std::unique_ptr<CacheDev>> CacheDev::open(std::unique_ptr<PmemSpace> spac
   }
   const std::optional<Superblock>& best = copies.item;
   if (!best) {
-    return Status(Errc::integrity, damaged ? path + ": both copies of the superblock are damaged"
-                                           : path + " is not a pcachefs cache device; make one with pcachefs format");
+    if (damaged) return Status(Errc::integrity, path + ": both copies of the superblock are damaged");
+    return Status(Errc::invalid, path + " is not a pcachefs cache device; make one with pcachefs format");
   }
   if (best->size_bytes > space->size()) {
     return Status(Errc::integrity, path + " was truncated: it had " + std::to_string(best->size_bytes) +

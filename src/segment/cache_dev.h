@@ -43,7 +43,8 @@ class CacheDev {
 
   // Takes over `space`. To inspect it changes nothing, and nothing may be changed through it. To use it, copies of
   // metadata that are damaged are stored again.
-  // Errors: integrity (not a cache device, damaged, or the file is shorter than at format), invalid (another version).
+  // Errors: integrity (damaged, or the file is shorter than at format), invalid (no cache device: neither place of the
+  // superblock looks like one; another version).
   static Result<std::unique_ptr<CacheDev>> open(std::unique_ptr<PmemSpace> space, Access access = Access::use);
 
   // Copies of metadata that were damaged and stored again when it was opened, but for those of the segment table.

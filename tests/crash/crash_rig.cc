@@ -193,7 +193,8 @@ CrashRig::Engine CrashRig::open(CrashMedium& medium, const std::shared_ptr<Backi
   auto cache_dev = CacheDev::open(std::move(space));
   if (!cache_dev) {
     // A format that was cut off leaves no cache device, and says so.
-    if (!formatting_ || cache_dev.status().code() != Errc::integrity) {
+    const Errc code = cache_dev.status().code();
+    if (!formatting_ || (code != Errc::integrity && code != Errc::invalid)) {
       fail("the cache device does not open: " + cache_dev.status().message());
     }
     return engine;

@@ -23,7 +23,7 @@ grep -q '^user.pcachefs.stats=' "$T/all" || fail "no statistics"
 
 say "settings are set by them"
 setfattr -n user.pcachefs.dirty_high -v 30% "$MNT/dev"
-[ "$(p get dev dirty_high --json | jq -r '.settings[0] | .value + " " + .origin')" = "30% stored" ] || fail "$(p get dev)"
+[ "$(p get dev dirty_high --json | jq -r '.settings[0] | "\(.value) \(.origin)"')" = "30% stored" ] || fail "$(p get dev)"
 setfattr -n user.pcachefs.mode -v writethrough "$MNT/dev"
 [ "$(of mode) $(of dirty_bytes)" = "writethrough 0" ] || fail "$(of mode) $(of dirty_bytes)"
 refused "Invalid argument" setfattr -n user.pcachefs.dirty_high -v lots "$MNT/dev"

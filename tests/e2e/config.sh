@@ -5,7 +5,7 @@
 . "$(dirname "$0")/bad_input.bash"
 
 etc=$PCACHEFS_CONFIG_DIR
-origin_of() { p get "$1" "$2" --json | jq -r '.settings[0] | .value + " " + .origin'; }
+origin_of() { p get "$1" "$2" --json | jq -r '.settings[0] | "\(.value) \(.origin)"'; }
 
 say "without one, a mount is empty and says what to do"
 p mount "$MNT" >"$T/out" 2>"$T/err"
@@ -49,6 +49,12 @@ cache_dev = "cache"
 TOML
 p config check >"$T/out"
 grep -q "2 files: 2 cache devices, 3 logical devices, nothing wrong" "$T/out" || wrong "check says: $(cat "$T/out")"
+sed -i 's/\[mount\]/&\nlog_level = "warning"/' "$etc/pcachefs.toml"
+cp "$T/db" "$T/aside" && p config check "$etc" >/dev/null
+sed "s,$SHM/other,$T/aside,; s,$SHM/cache,$SHM/other," "$etc/pcachefs.toml" "$etc/conf.d/vms.toml" >"$T/wrong.toml"
+p config check "$T/wrong.toml" >"$T/out"
+grep -q "wrong.toml:5:12: warning: cache device $SHM/other has the label other, and not cache" "$T/out" &&
+  grep -q "warning: $T/aside is not a pcachefs cache device" "$T/out" || wrong "check says: $(cat "$T/out")"
 p mount "$MNT" >"$T/out" 2>&1
 [ ! -s "$T/out" ] || wrong "a mount without problems says: $(cat "$T/out")"
 check "db vm 2 vm1 " "$(ls -1 "$MNT" | tr '\n' ' ')" "what is there"
@@ -99,7 +105,7 @@ grep -q "dirty_max_age = \"5s\"" "$etc/pcachefs.toml" || wrong "save replaced it
 expect_error 2 "nothing was written.* together with $etc/pcachefs.toml, $etc/conf.d/vms.toml" p save "$etc/conf.d/zz.toml"
 p config show >"$T/shown.toml"
 p config show "$T/shown.toml" | cmp - "$T/shown.toml" || wrong "config show is not what it reads"
-p config show --json | jq -e '.config.cache_dev.cache.defaults.dirty_high == "60%"' >/dev/null || wrong "no JSON of show"
+p config show --json | jq -e '.config.cache_dev.cache.defaults | .dirty_high == "60%" and .dirty_max_age == 5000' >/dev/null || wrong "no JSON of show"
 p umount "$MNT"
 p mount "$MNT" --config "$T/saved.toml"
 p save | cmp - "$T/saved.toml" || wrong "a mount of what was saved is another one"
@@ -207,6 +213,7 @@ refused() {  # CODE PATTERN TEXT
 }
 at=$etc/pcachefs.toml
 refused 2 "$at:2:[0-9]+: .*array" "[mount]\nhttp = [\n"
+refused 2 "$at:2:8: .*'foo:bar'" "[mount]\nhttp = \"foo:bar\"\n"
 refused 2 "$at:1:1: there is no table 'caches'" "caches = 1\n"
 refused 2 "$at:3:1: there is no 'dirty_hihg'" "[logic_dev.db]\nbacking = \"$T/db\"\ndirty_hihg = 1\n"
 refused 2 "$at:2:11: backing is to be a text" "[logic_dev.db]\nbacking = 7\n"

@@ -24,6 +24,9 @@ grep -q '^segment_num: [1-9]' "$TREE/cache_dev0/info" || fail "$(cat "$TREE/cach
 say "01, 02: values that there are not"
 refused "$INVALID" "'mode'" cache_dev0/adm "op=backing-start,path=$T/backing,mode=fast"
 refused "$INVALID" "'data_crc'" cache_dev0/adm "op=backing-start,path=$T/backing,data_crc=maybe"
+for queues in 0 129 x; do
+  refused "$INVALID" "'queues'" cache_dev0/adm "op=backing-start,path=$T/backing,queues=$queues"
+done
 say "03, 04: an option without its value"
 refused "$INVALID" "'mode' has no value" cache_dev0/adm "op=backing-start,path=$T/backing,mode=,data_crc=1"
 refused "$INVALID" "'data_crc' has no value" cache_dev0/adm "op=backing-start,path=$T/backing,mode=writeback,data_crc"

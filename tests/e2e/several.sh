@@ -38,7 +38,7 @@ for d in b c d; do [ "$(stat_of $d dirty_bytes)" -eq $((10 << 20)) ] || fail "$d
 cmp "$MNT/a" "$T/a"
 
 say "settings, one at a time and for one logical device"
-of() { p get "$1" "$2" --json | jq -r '.settings[0] | .value + " " + .origin'; }
+of() { p get "$1" "$2" --json | jq -r '.settings[0] | "\(.value) \(.origin)"'; }
 [ "$(of b dirty_max_age)" = "60000 mount" ] || fail "$(p get b)"
 p set b dirty_max_age=2m full_max_wait=3s
 [ "$(of b dirty_max_age) $(of b full_max_wait)" = "120000 stored 3000 stored" ] || fail "$(p get b)"

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/http_address.h"
 #include "cli/status_text.h"
 #include "control/asio.h"
 #include "control/command_table.h"
 #include "control/event_log.h"
-#include "control/http_address.h"
 #include "control/http_parser.h"
 #include "control/http_view.h"
 #include "control/jobs.h"

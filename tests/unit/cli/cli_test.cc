@@ -101,7 +101,8 @@ class CliTest : public testing::Test {
                         salvaged_.push_back(path + " " + name + " " + options.image + " " + options.backing);
                         for (const Damage& damage : damages_) report(damage);
                         return outcome_.ok() ? Result<SalvageReport>(got_) : Result<SalvageReport>(outcome_);
-                      }};
+                      },
+                      [](const std::string&) { return Status(Errc::busy, "is in use"); }};
   std::string out_;
   std::string err_;
 };

@@ -16,6 +16,7 @@ void write(const std::string& path, const std::string& text) { std::ofstream(pat
 constexpr const char* kGood = R"([mount]
 allow_other = true
 http = "127.0.0.1:9494"
+log_level = "warning"
 
 [cache_dev.fast]
 path = "/dev/dax0.0"
@@ -40,6 +41,7 @@ TEST(Config, SaysWhatShallBeThere) {
   const Config& config = reading.config;
   EXPECT_TRUE(config.allow_other);
   EXPECT_EQ(config.http, "127.0.0.1:9494");
+  EXPECT_EQ(config.log_level, "warning");
   ASSERT_EQ(config.cache_devs.size(), 1U);
   EXPECT_EQ(config.cache_devs[0].path, "/dev/dax0.0");
   EXPECT_EQ(config.cache_devs[0].ack, Ack::durable);
@@ -85,7 +87,11 @@ TEST(Config, NamesThePlaceOfWhatIsWrong) {
       {"x = 1\n", "f:1:1", "mount, cache_dev"},
       {"cache_dev = 1\n", "f:1:13", "cache_dev.LABEL"},
       {"[cache_dev]\npath = \"/c\"\n", "f:2:1", "stands alone"},
-      {"[mount]\nallow_others = true\n", "f:2:1", "allow_other, http"},
+      {"[mount]\nallow_others = true\n", "f:2:1", "allow_other, http, log_level"},
+      {"[mount]\nhttp = \"foo:bar\"\n", "f:2:8", "'foo:bar' is not of the form ADDR:PORT"},
+      {"[mount]\nlog_level = \"loud\"\n", "f:2:13", "'loud'"},
+      {cache + "[cache_dev.e]\npath = \"/a/../c\"\n", "f:4:8", "already at f:2:8"},
+      {cache + "[logic_dev.d]\nbacking = \"/./c\"\n", "f:4:11", "already at f:2:8"},
       {"[mount]\nallow_other = 1\n", "f:2:15", "true or false"},
       {"mount = 3\n", "f:1:9", "[mount]"},
       {cache + "labell = \"x\"\n", "f:3:1", "path, ack"},
@@ -235,13 +241,27 @@ TEST(ConfigFiles, AreWhereTheEnvironmentSays) {
   unsetenv("PCACHEFS_CONFIG_DIR");
 }
 
+TEST(ConfigInspection, WarnsOfCacheDevicesThatAreNoneOrOthers) {
+  const ConfigReading reading = parse_config("[cache_dev.c]\npath = \"/dev/null\"\n", "f");
+  const auto found = [&](const Result<std::string>& label) {
+    const auto findings = inspect_config(reading.config, [&](const std::string&) { return label; });
+    return findings.empty() ? std::string() : findings.front().message;
+  };
+  EXPECT_EQ(found(std::string("c")), "");
+  EXPECT_EQ(found(std::string("other")), "cache device /dev/null has the label other, and not c");
+  EXPECT_EQ(found(Status(Errc::invalid, "is none")), "is none");
+  EXPECT_EQ(found(Status(Errc::integrity, "is damaged")), "is damaged");
+  EXPECT_EQ(found(Status(Errc::busy, "is in use")), "");
+  EXPECT_EQ(found(Status(Errc::permission, "is not for you")), "");
+}
+
 TEST(ConfigInspection, WarnsOfWhatIsNotThere) {
   const TempDir dir;
   write(dir / "cache", "x");
   const ConfigReading reading = parse_config(
       "[cache_dev.c]\npath = \"" + (dir / "cache") + "\"\n[logic_dev.d]\nbacking = \"" + (dir / "none") + "\"\n", "f");
   ASSERT_TRUE(reading.status().ok()) << reading.status().message();
-  const auto findings = inspect_config(reading.config);
+  const auto findings = inspect_config(reading.config, [](const std::string&) { return std::string("c"); });
   ASSERT_EQ(findings.size(), 1U);
   EXPECT_FALSE(findings[0].is_error);
   EXPECT_EQ(to_string(findings[0].place), "f:3:12");

@@ -542,18 +542,43 @@ TEST_F(DeviceManagerTest, WhatIsInTheMountItselfIsNoCacheDevice) {
   EXPECT_EQ(manager_->format_cache_dev(second, force).code(), Errc::busy);
 }
 
+TEST_F(DeviceManagerTest, WhatCouldNotBeOpenedHereIsNotFormattedEither) {
+  std::filesystem::create_directory(dir_ / "sub");
+  const std::string name = std::filesystem::path(cache_).filename();
+  format(dir_ / ("sub/" + name), "precious");
+  const std::string before = read_file(dir_ / ("sub/" + name), 0, kCacheSize);
+  FormatOptions force;
+  force.force = true;
+  Status refused = manager_->format_cache_dev(dir_ / ("sub/" + name), force);
+  EXPECT_EQ(refused.code(), Errc::invalid) << "without a label it is that of the file";
+  EXPECT_NE(refused.message().find(cache_), std::string::npos) << refused.message();
+  force.label = std::filesystem::path(cache_).stem();
+  EXPECT_EQ(manager_->format_cache_dev(dir_ / ("sub/" + name), force).code(), Errc::invalid);
+  EXPECT_EQ(read_file(dir_ / ("sub/" + name), 0, kCacheSize), before);
+  force.label = "other";
+  EXPECT_TRUE(manager_->format_cache_dev(dir_ / ("sub/" + name), force).ok());
+}
+
 TEST_F(DeviceManagerTest, WhatIsNoCacheDeviceIsNotOpened) {
   const auto code = [this](const std::string& path, const CacheOptions& options = {}) {
     return manager_->open_cache_dev(path, options).code();
   };
   EXPECT_EQ(code(dir_ / "missing"), Errc::not_found);
   EXPECT_EQ(code(dir_.path()), Errc::invalid);
-  EXPECT_EQ(code(backing_), Errc::integrity);
+  EXPECT_EQ(code(backing_), Errc::invalid);
+  for (const char* text : {"", "a note", "one more"}) {
+    std::ofstream(dir_ / "note") << text;
+    EXPECT_EQ(code(dir_ / "note"), Errc::invalid) << "never was a cache device: " << text;
+  }
   EXPECT_EQ(read_file(backing_, 0, kSize), std::string(kSize, 'b'));
   EXPECT_EQ(code(cache_), Errc::busy);
   format(dir_ / "cut", "cut");
   std::filesystem::resize_file(dir_ / "cut", kCacheSize - 4096);
   EXPECT_EQ(code(dir_ / "cut"), Errc::integrity);
+  std::filesystem::resize_file(dir_ / "cut", 5000);
+  EXPECT_EQ(code(dir_ / "cut"), Errc::integrity) << "part of a page";
+  std::filesystem::resize_file(dir_ / "cut", 4096);
+  EXPECT_EQ(code(dir_ / "cut"), Errc::integrity) << "one copy of the superblock";
   format(dir_ / "second", "second");
   CacheOptions bad;
   bad.settings.set(Setting::dirty_high, kPercent | 96);

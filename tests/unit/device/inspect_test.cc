@@ -307,7 +307,7 @@ TEST_F(CheckTest, WhatIsNoCacheDeviceIsRefused) {
     return check_cache_dev(path, [](const Damage&) { ADD_FAILURE(); }).status().code();
   };
   EXPECT_EQ(code(file_.in_dir("none")), Errc::not_found);
-  EXPECT_EQ(code(file_.backing()), Errc::integrity);
+  EXPECT_EQ(code(file_.backing()), Errc::invalid);
   EXPECT_EQ(code("/dev/null"), Errc::invalid);
 }
 

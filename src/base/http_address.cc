@@ -1,10 +1,22 @@
-#include "control/http_address.h"
+#include "base/http_address.h"
+
+#include <arpa/inet.h>
 
 #include <charconv>
 
-#include "control/asio.h"
-
 namespace pcache {
+
+namespace {
+
+// Behind % an address of IPv6 may have the interface that it is of.
+bool is_number(const std::string& host) {
+  in_addr four{};
+  in6_addr six{};
+  return inet_pton(AF_INET, host.c_str(), &four) == 1 ||
+         inet_pton(AF_INET6, host.substr(0, host.find('%')).c_str(), &six) == 1;
+}
+
+}  // namespace
 
 Result<HttpAddress> parse_http_address(const std::string& text) {
   const Status wrong(Errc::invalid, "'" + text +
@@ -21,9 +33,7 @@ Result<HttpAddress> parse_http_address(const std::string& text) {
   }
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
   if (port.empty() || error != std::errc() || end != port.data() + port.size()) return wrong;
-  boost::system::error_code bad;
-  boost::asio::ip::make_address(address.host, bad);
-  if (bad) return wrong;
+  if (!is_number(address.host)) return wrong;
   return address;
 }
 
