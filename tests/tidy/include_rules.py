@@ -26,7 +26,8 @@ from cmake_text import keyword_args, read_commands
 
 FRONT_ENDS = {"mount", "cli"}
 FRONT_END_HEADERS = {"control/command.h", "control/command_table.h", "control/control_server.h",
-                     "control/control_tree.h", "control/driver_terms.h", "control/version.h"}
+                     "control/control_tree.h", "control/driver_terms.h", "control/setting_json.h",
+                     "control/version.h"}
 DEVICE_SEAMS = {"pmem", "io"}
 
 # Which headers come with a library, as regular expressions of their whole name. None: no header that is not standard.
