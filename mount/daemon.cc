@@ -175,11 +175,12 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   is_ready = false;
   service.stopping("closing " + mount_point + ": what is under way ends first");
   // No new request and no command comes any more; then the devices answer what is under way (what waits for space they
-  // give up) and everything is closed; then the mount goes.
+  // give up) and everything is closed, which who asks can see; then the mount goes.
   (*mount)->stop();
-  control->reset();
+  (*control)->end_commands();
   configured.reset();
   manager.reset();
+  control->reset();
   (*mount)->unmount();
   forget_for_umount(mount_point);
   return Status();

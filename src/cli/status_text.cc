@@ -44,6 +44,7 @@ std::string status_text(const json& status, const OutputStyle& style) {
   std::ostringstream out;
   const auto size = [&style](const json& object, const char* key) { return size_text(number(object, key), style); };
   const auto alarm = [&style](const char* word) { return alarm_text(std::string(word) + ": ", style); };
+  if (text(status, "state") == "closing") out << "the mount is being taken down; what is under way ends first\n";
   for (const json& cache : list(status, "cache_devs")) {
     if (text(cache, "state") == "missing") {
       out << "cache device " << text(cache, "label") << "  " << text(cache, "path") << "  " << alarm("MISSING")

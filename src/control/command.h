@@ -2,8 +2,10 @@
 // control socket, the command line and whatever else steers a running mount.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,13 @@ namespace pcache {
 class EventLog;
 class Jobs;
 
+// The end of a mount: first no command that changes something is begun any more, then the devices cannot be asked, and
+// what they said last is all there is.
+struct Ending {
+  std::atomic<bool> begun{false};
+  std::optional<StatusReport> last;  // of the I/O thread
+};
+
 // What commands work on.
 struct CommandContext {
   DeviceManager& manager;
@@ -25,7 +34,11 @@ struct CommandContext {
   // Opens a cache device that is registered, as it is configured; empty: nothing is configured. Errors: as
   // DeviceManager::open_cache_dev().
   std::function<Status(const std::string& path)> open_cache_dev = {};
-  std::string http = {};  // where else it is served, as it was asked for
+  std::string http = {};           // where else it is served, as it was asked for
+  const Ending* ending = nullptr;  // null: it does not end
+
+  bool is_ending() const { return ending != nullptr && ending->begun; }
+  StatusReport report() const { return is_ending() && ending->last ? *ending->last : manager.status(); }
 };
 
 enum class Caller : std::uint8_t {
@@ -47,6 +60,7 @@ struct Command {
   const char* example;  // of the command line
   std::vector<Argument> args;
   std::function<Result<nlohmann::json>(const CommandContext& context, const Args& args)> run;  // an object
+  bool also_at_the_end = false;  // it asks no device, or takes what that said last
 };
 
 }  // namespace pcache

@@ -90,7 +90,8 @@ const std::vector<Command>& table() {
        "Show cache devices and logical devices",
        "status db --json",
        {{"name", text, optional, "Only this logical device", "all", true}},
-       status},
+       status,
+       true},
       {"stats",
        anyone,
        at_once,
@@ -161,7 +162,8 @@ const std::vector<Command>& table() {
        "Show what is under way, and what has ended lately",
        "jobs",
        {{"job", number, optional, "Only this one", "all", true}},
-       jobs},
+       jobs,
+       true},
       {"cancel",
        owner,
        at_once,
@@ -175,7 +177,8 @@ const std::vector<Command>& table() {
        "Show what has happened to the devices, the last of it",
        "events",
        {{"after", number, optional, "Only those after the one with this number", "all that are known"}},
-       events},
+       events,
+       true},
       {"segments",
        anyone,
        slow,
@@ -190,10 +193,10 @@ const std::vector<Command>& table() {
        "metrics >/var/lib/node_exporter/pcachefs.prom",
        {{"format", text, optional, "prometheus or openmetrics", "prometheus"}},
        metrics},
-      {"ping", anyone, at_once, "Show who serves the mount", "ping", {}, ping},
-      {"version", anyone, at_once, "Print the version", "version", {}, version},
-      {"describe", anyone, at_once, "Show the commands of the control socket", "describe", {}, describe},
-      {"umount", owner, at_once, "Take the mount down", "umount /mnt/pcache", {}, umount},
+      {"ping", anyone, at_once, "Show who serves the mount", "ping", {}, ping, true},
+      {"version", anyone, at_once, "Print the version", "version", {}, version, true},
+      {"describe", anyone, at_once, "Show the commands of the control socket", "describe", {}, describe, true},
+      {"umount", owner, at_once, "Take the mount down", "umount /mnt/pcache", {}, umount, true},
   };
   return commands;
 }
@@ -210,6 +213,10 @@ const Command* find_command(const std::string& name) {
 }
 
 Result<json> run_command(const Command& command, const CommandContext& context, const json& given) {
+  if (context.is_ending() && !command.also_at_the_end) {
+    return Status(Errc::busy,
+                  "the mount at " + context.mount_point + " is being taken down; '" + command.name + "' was not begun");
+  }
   const auto args = check_args(command.name, command.args, given);
   if (!args) return args.status();
   auto reply = command.run(context, *args);

@@ -49,13 +49,10 @@ class ControlServer::Impl {
  public:
   Impl(std::string path, DeviceManager& manager, std::string mount_point, std::function<void()> on_umount,
        const ControlOptions& options)
-      : path_(std::move(path)), listener_(options.listener), context_{manager,
-                                                                      std::move(mount_point),
-                                                                      std::move(on_umount),
-                                                                      jobs_,
-                                                                      events_,
-                                                                      options.open_cache_dev,
-                                                                      options.http_address} {}
+      : path_(std::move(path)),
+        listener_(options.listener),
+        context_{manager, std::move(mount_point), std::move(on_umount), jobs_,
+                 events_, options.open_cache_dev, options.http_address, &ending_} {}
 
   Status listen(const std::string& http_address) {
     if (!http_address.empty()) {
@@ -76,26 +73,44 @@ class ControlServer::Impl {
 
   std::uint16_t http_port() const { return http_ ? http_->endpoint().port() : std::uint16_t{0}; }
 
+  void end_commands() {
+    if (!thread_.joinable()) return;
+    ending_.begun = true;
+    run_and_wait([] {});  // who has not seen that yet has handed over to the workers then
+    jobs_.stop();
+    workers_.join();
+    run_and_wait([this] {
+      look_once();
+      if (!ending_.last) ending_.last = context_.manager.status();
+    });
+  }
+
   ~Impl() {
     if (bound_) unlink(path_.c_str());
     if (!thread_.joinable()) return;
-    std::promise<void> closing;
-    asio::post(io_, [this, &closing] {
+    run_and_wait([this] {
       unix_.close();
       if (http_) http_->close();
       error_code error;
       next_look_.cancel(error);
       shared_.closing = true;
-      closing.set_value();
     });
-    closing.get_future().wait();
-    jobs_.stop();
-    workers_.join();
+    end_commands();
     asio::post(io_, [this] { io_.stop(); });  // after the replies of the commands that were under way
     thread_.join();
   }
 
  private:
+  // On the I/O thread, after what was posted before.
+  void run_and_wait(const std::function<void()>& what) {
+    std::promise<void> done;
+    asio::post(io_, [&] {
+      what();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
   Status open_http(const std::string& text) {
     const auto address = parse_http_address(text);
     if (!address) return address.status();
@@ -118,6 +133,7 @@ class ControlServer::Impl {
   }
 
   void look_once() {
+    if (ending_.last) return;
     const StatusReport report = context_.manager.status();
     for (Event& event : watch_.look(report)) {
       if (listener_.happened) listener_.happened(severity_of(event.kind), event.object, event.message);
@@ -143,6 +159,7 @@ class ControlServer::Impl {
 
   const std::string path_;
   const ControlListener listener_;
+  Ending ending_;
   Jobs jobs_;
   EventLog events_;
   EventWatch watch_;  // of the I/O thread
@@ -167,6 +184,8 @@ class ControlServer::Impl {
 
 ControlServer::ControlServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ControlServer::~ControlServer() = default;
+
+void ControlServer::end_commands() { impl_->end_commands(); }
 
 ControlTree& ControlServer::tree() { return impl_->tree(); }
 

@@ -42,7 +42,12 @@ class ControlServer {
                                                       std::function<void()> on_umount,
                                                       const ControlOptions& options = {});
 
-  // Waits for the commands under way and removes the socket.
+  // Begins no command any more that changes something, ends the jobs, and waits for the commands under way. From then
+  // on the devices are not asked any more: what they said last is what is answered. Nothing is asked of the tree any
+  // more.
+  void end_commands();
+
+  // Does that, where it was not done, and removes the socket.
   ~ControlServer();
 
   // The commands as files; there as long as the server is. Nothing is asked of it once the server is being destroyed.

@@ -10,12 +10,13 @@ const char* to_string(HealthLevel level) {
   return level == HealthLevel::ok ? "ok" : level == HealthLevel::warning ? "warning" : "critical";
 }
 
-Health health_of(const StatusReport& report) {
+Health health_of(const StatusReport& report, bool ending) {
   Health health;
   const auto add = [&health](HealthLevel level, std::string reason) {
     health.level = std::max(health.level, level);
     health.reasons.push_back(std::move(reason));
   };
+  if (ending) add(HealthLevel::warning, "it is being taken down; what is under way ends first");
   for (const CacheDevStats& cache : report.cache_devs) {
     const std::string name = "cache device " + cache.label + ": ";
     if (cache.state == "failed" || cache.state == "missing") {

@@ -21,6 +21,7 @@ struct Health {
   std::vector<std::string> reasons;  // one line each
 };
 
-Health health_of(const StatusReport& report);
+// `ending`: the mount is being taken down.
+Health health_of(const StatusReport& report, bool ending = false);
 
 }  // namespace pcache

@@ -47,7 +47,8 @@ Target split_target(const std::string& text) {
 HttpReply look(const CommandContext& context, const char* command, const json& args) {
   const auto reply = run_command(*find_command(command), context, args);
   if (reply) return json_reply(*reply);
-  return refusal(reply.status().code() == Errc::not_found ? 404 : 400, reply.status());
+  const Errc code = reply.status().code();
+  return refusal(code == Errc::not_found ? 404 : code == Errc::busy ? 503 : 400, reply.status());
 }
 
 HttpAnswer answer_rpc(const CommandContext& context, const std::string& body, bool may_change) {
@@ -69,7 +70,8 @@ HttpAnswer answer_rpc(const CommandContext& context, const std::string& body, bo
     const auto result = run_command(*command, context, params);
     return id.is_null() ? HttpReply{204, "", ""} : reply(format_rpc_reply(id, result));
   };
-  if (command->pace == Pace::slow) return LaterReply(run);
+  // At the end nobody is left to do it later; then it is refused.
+  if (command->pace == Pace::slow && !context.is_ending()) return LaterReply(run);
   return run();
 }
 
@@ -91,7 +93,7 @@ HttpAnswer answer_events(const Target& target) {
 }
 
 HttpReply answer_health(const CommandContext& context) {
-  const Health health = health_of(context.manager.status());
+  const Health health = health_of(context.report(), context.is_ending());
   HttpReply reply{health.level == HealthLevel::critical ? 503U : 200U, "text/plain; charset=utf-8", ""};
   reply.body = std::string(to_string(health.level)) + "\n";
   for (const std::string& reason : health.reasons) reply.body += reason + "\n";
@@ -116,6 +118,7 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
        }},
       {"/metrics",
        [](const auto& c, const auto&, const HttpRequest& r) {
+         if (c.is_ending()) return HttpAnswer(refusal(503, Status(Errc::busy, "the mount is being taken down")));
          const MetricsFormat format = format_for(r.accept);
          return HttpAnswer(HttpReply{200, content_type(format), metrics_text(c.manager, format)});
        }},

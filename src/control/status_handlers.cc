@@ -13,7 +13,11 @@ namespace pcache {
 using nlohmann::json;
 
 Result<json> ping(const CommandContext& context, const Args&) {
-  return json{{"mount", context.mount_point}, {"pid", getpid()}, {"version", kVersion}, {"http", context.http}};
+  return json{{"mount", context.mount_point},
+              {"pid", getpid()},
+              {"version", kVersion},
+              {"http", context.http},
+              {"state", state_word(context.is_ending())}};
 }
 
 Result<json> version(const CommandContext&, const Args&) { return json{{"version", kVersion}}; }
@@ -21,14 +25,14 @@ Result<json> version(const CommandContext&, const Args&) { return json{{"version
 Result<json> describe(const CommandContext&, const Args&) { return describe_commands(); }
 
 Result<json> status(const CommandContext& context, const Args& args) {
-  StatusReport report = context.manager.status();
+  StatusReport report = context.report();
   if (args.has("name")) {
     const std::string name = args.text("name");
     std::erase_if(report.logic_devs, [&](const LogicDevStats& device) { return device.name != name; });
     if (report.logic_devs.empty())
       return Status(Errc::not_found, "there is no logical device " + name + "; pcachefs status lists them");
   }
-  return status_to_json(report, context.mount_point);
+  return status_to_json(report, context.mount_point, context.is_ending());
 }
 
 namespace {

@@ -8,8 +8,11 @@
 
 namespace pcache {
 
-// What `pcachefs status --json` prints; fields as in pcache/stats.h, sizes as numbers of bytes.
-nlohmann::json status_to_json(const StatusReport& report, const std::string& mount_point);
+// What `pcachefs status --json` prints; fields as in pcache/stats.h, sizes as numbers of bytes. `ending`: the mount is
+// being taken down.
+nlohmann::json status_to_json(const StatusReport& report, const std::string& mount_point, bool ending = false);
+// What `state` says of that: "serving", "closing".
+const char* state_word(bool ending);
 
 // What `pcachefs stats --json` prints; latencies in nanoseconds.
 nlohmann::json activity_to_json(const LogicDevActivity& activity);

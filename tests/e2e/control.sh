@@ -89,3 +89,28 @@ for check in "${checks[@]}"; do wait "$check" || fail "see above"; done
 kill -CONT "$pid"
 mounted_at "$MNT" || fail "it was unmounted"
 p status --check >/dev/null || fail "it does not go on"
+
+say "while the backing device keeps the daemon from ending, it says that it ends"
+dd if="$T/data" of="$MNT/dev" bs=1M count=8 oflag=direct conv=notrunc status=none
+freeze
+p flush dev >"$T/flush" 2>&1 &
+flush=$!
+for _ in $(seq 600); do [ "$(stat_of dev backing_silent_ms)" -gt 0 ] && break; sleep 0.1; done
+p umount "$MNT" &
+umount=$!
+for _ in $(seq 600); do
+  [ "$(p status --json | jq -r .state)" = closing ] && break
+  sleep 0.1
+done
+[ "$(p --mount "$MNT" status --json | jq -r .state)" = closing ] || fail "it does not say that it ends"
+p status | grep -q "is being taken down" || fail "$(p status)"
+code=0
+p status --check >"$T/out" || code=$?
+[ "$code" -eq 10 ] || fail "status --check ends with $code"
+expect_exit 4 p set dev dirty_high=30%
+grep -q "being taken down" "$T/err" || fail "it does not say why nothing can be set: $(cat "$T/err")"
+kill -0 "$umount" 2>/dev/null && [ -e "$SOCKET" ] || fail "it ended before the backing device answered"
+thaw
+wait "$umount" || fail "umount fails"
+wait "$flush" && fail "the flush says that it was done" || true
+[ ! -e "$SOCKET" ] || fail "the socket stays"

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "base/unique_fd.h"
+#include "control/command_table.h"
 #include "control/http_message.h"
 #include "control/rpc.h"
 #include "pcache/control_client.h"
@@ -255,6 +256,50 @@ TEST_F(ControlServerTest, BeginsNoCommandWhileItEnds) {
   manager_.open_gate();
   ended.get();
   EXPECT_TRUE(resize.get().ok());
+}
+
+TEST_F(ControlServerTest, WhileTheMountIsTakenDownItTellsAndChangesNothing) {
+  StatusReport report;
+  report.logic_devs.emplace_back().name = "db";
+  report.logic_devs.back().state = "running";
+  manager_.report(report);
+  start();
+  manager_.close_gate();
+  auto resize = std::async(std::launch::async, [this] { return call("resize", {{"name", "d"}}); });
+  manager_.wait_for_calls(1);
+  auto ended = std::async(std::launch::async, [this] { server_->end_commands(); });
+  json status = json::object();
+  while (status.value("state", "") != "closing") status = json::parse(call("status").value());
+  EXPECT_EQ(ended.wait_for(std::chrono::seconds(0)), std::future_status::timeout) << "a command is under way";
+  EXPECT_EQ(call("resize", {{"name", "e"}}).status().code(), Errc::busy);
+  EXPECT_EQ(call("flush", {{"name", "e"}}).status().code(), Errc::busy);
+  manager_.open_gate();
+  ended.get();
+  EXPECT_TRUE(resize.get().ok());
+
+  // The devices are not there any more.
+  manager_.report({});
+  RawClient client(path_);
+  const auto ask = [&](const std::string& request) {
+    EXPECT_TRUE(client.send(request));
+    return client.reply();
+  };
+  status = ask(get("/v1/status")).value();
+  EXPECT_EQ(status["logic_devs"][0]["name"], "db");
+  EXPECT_EQ(status["health"]["level"], "warning");
+  EXPECT_NE(ask(get("/healthz")).body.find("it is being taken down"), std::string::npos);
+  EXPECT_EQ(json::parse(call("ping").value())["state"], "closing");
+  EXPECT_TRUE(call("events").ok());
+  EXPECT_TRUE(call("jobs").ok());
+  EXPECT_TRUE(call("umount").ok()) << "it is what happens";
+  EXPECT_EQ(ask(get("/v1/stats?name=db")).status, 503);
+  EXPECT_EQ(ask(get("/metrics")).status, 503);
+  for (const Command& command : all_commands()) {
+    if (command.caller == Caller::anyone || std::string(command.name) == "umount") continue;
+    json args = {{"name", "x"}, {"cache", "x"}, {"job", 1}};
+    EXPECT_EQ(call(command.name, args).status().code(), Errc::busy) << command.name;
+  }
+  EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize d"}));
 }
 
 TEST_F(ControlServerTest, OneConnectionMayAskAgainInOrder) {

@@ -19,7 +19,7 @@ std::set<std::string> keys(const json& object) {
 
 TEST(StatusJson, HasTheAgreedShape) {
   const json status = status_to_json(StatusReport{}, "/mnt/x");
-  EXPECT_EQ(keys(status), (std::set<std::string>{"schema", "version", "mount", "health", "cache_devs", "logic_devs"}));
+  EXPECT_EQ(keys(status), (std::set<std::string>{"schema", "version", "mount", "state", "health", "cache_devs", "logic_devs"}));
   EXPECT_EQ(status["schema"]["major"], 1);
   EXPECT_TRUE(status["schema"]["minor"].is_number_unsigned() || status["schema"]["minor"].is_number_integer());
   EXPECT_EQ(status["version"], kVersion);
