@@ -17,6 +17,7 @@
 #include <functional>
 #include <utility>
 
+#include "base/dead_mount.h"
 #include "base/size_text.h"
 #include "base/unique_fd.h"
 #include "control/control_server.h"
@@ -33,11 +34,11 @@ namespace {
 
 // The canonical mount point. Errors as run_mount().
 Result<std::string> check_mount_point(const std::string& path) {
+  if (is_dead_mount(path)) {
+    return Status(Errc::busy, path + " is a mount whose daemon is dead; take it down with pcachefs umount " + path);
+  }
   struct stat st {};
   if (stat(path.c_str(), &st) != 0) {
-    if (errno == ENOTCONN) {
-      return Status(Errc::busy, path + " is a mount whose daemon is dead; take it down with pcachefs umount " + path);
-    }
     if (errno == ENOENT) return Status(Errc::not_found, "mount point " + path + " does not exist; make it with mkdir");
     return Status::from_errno(errno, "cannot use mount point " + path);
   }
@@ -121,6 +122,20 @@ std::function<void(const RecoveryProgress&)> recovery_teller(const Service& serv
   };
 }
 
+// Returns when somebody wants the mount to end. A hang-up is none who does: of a terminal that went away, or of an
+// administrator who is used to daemons that read their configuration again.
+void wait_for_end(int signal_fd, int umount_fd, int ended_fd) {
+  pollfd events[] = {{signal_fd, POLLIN, 0}, {umount_fd, POLLIN, 0}, {ended_fd, POLLIN, 0}};
+  for (;;) {
+    if (poll(events, 3, -1) < 0) continue;  // EINTR
+    if (events[1].revents != 0 || events[2].revents != 0) return;
+    signalfd_siginfo signal{};
+    if (read(signal_fd, &signal, sizeof signal) != sizeof signal) continue;
+    if (signal.ssi_signo != SIGHUP) return;
+    spdlog::warn("SIGHUP is ignored; pcachefs restore FILE makes a running mount what a configuration says");
+  }
+}
+
 // Serves until the end. `ready` is called once: when the mount is ready, or why it cannot be.
 Status serve(const MountConfig& config, const std::string& mount_point, const Service& service,
              const std::function<void(const Started&)>& ready) {
@@ -138,6 +153,8 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   if (!signal_fd || !umount_fd) return fail(Status::from_errno(errno, "cannot mount at " + mount_point));
 
   if (Status status = drop_capabilities(!config.http.empty()); !status.ok()) return fail(status);
+  // It makes a thread, which has the capabilities and the signals of this one.
+  if (Status status = start_logging(config.foreground, config.log_level); !status.ok()) return fail(status);
   auto manager = DeviceManager::create();
   manager->on_recovery(recovery_teller(service));
   for (const std::string& cache : config.caches) {
@@ -168,9 +185,7 @@ Status serve(const MountConfig& config, const std::string& mount_point, const Se
   is_ready = true;
   ready({Status(), problems});
 
-  pollfd events[] = {{signal_fd.get(), POLLIN, 0}, {umount_fd.get(), POLLIN, 0}, {(*mount)->ended_fd(), POLLIN, 0}};
-  while (poll(events, 3, -1) < 0 && errno == EINTR) {
-  }
+  wait_for_end(signal_fd.get(), umount_fd.get(), (*mount)->ended_fd());
   spdlog::info("closing {}", mount_point);
   is_ready = false;
   service.stopping("closing " + mount_point + ": what is under way ends first");
@@ -192,9 +207,10 @@ Status run_mount(const MountConfig& config, std::vector<std::string>& problems) 
   const auto mount_point = check_mount_point(config.mount_point);
   if (!mount_point) return mount_point.status();
   if (config.foreground) {
-    if (Status status = start_logging(true, config.log_level); !status.ok()) return status;
     // It logs its problems to where they are seen.
-    return serve(config, *mount_point, Service::from_environment(), [](const Started&) {});
+    const Status ended = serve(config, *mount_point, Service::from_environment(), [](const Started&) {});
+    if (!end_logging()) _exit(exit_code(ended.code()));  // it could not say more, and would wait for that
+    return ended;
   }
 
   int ends[2];
@@ -220,13 +236,9 @@ Status run_mount(const MountConfig& config, std::vector<std::string>& problems) 
     send_report(to_starter.get(), outcome);
     to_starter.reset();
   };
-  Status status = start_logging(false, config.log_level);
-  if (status.ok()) {
-    // Who starts a daemon in the background is the service, if anybody is.
-    status = serve(config, *mount_point, Service(), tell_starter);
-  } else {
-    tell_starter({status, {}});
-  }
+  // Who starts a daemon in the background is the service, if anybody is.
+  const Status status = serve(config, *mount_point, Service(), tell_starter);
+  end_logging();
   _exit(exit_code(status.code()));
 }
 

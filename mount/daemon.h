@@ -23,7 +23,7 @@ struct MountConfig {
 };
 
 // Opens the cache devices, adds the logical devices that are configured and not there yet, mounts, and serves until the
-// mount is taken down or SIGINT or SIGTERM comes. In the background (the default) it returns in the calling process as
+// mount is taken down or SIGINT or SIGTERM comes; SIGHUP is ignored. In the background (the default) it returns in the calling process as
 // soon as the mount is ready, or why it cannot be; in the foreground when it has ended and everything is on the cache
 // devices. Call it before any thread is started. What is configured and cannot be brought up goes to `problems`, a line
 // each; the rest is served all the same. Errors: not_found, invalid, busy, permission, integrity, failed, as of

@@ -175,6 +175,8 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   CLI::App* umount = app.add_subcommand(
       "umount", "Take a mount down; returns when all is on media\n\nExample: pcachefs umount /mnt/pcache");
   umount->add_option("MNT", umount_point, "The mount point")->required();
+  bool only_dead = false;
+  umount->add_flag("--dead", only_dead, "Only where the daemon has died; otherwise nothing is taken down");
 
   CLI::App* ls =
       app.add_subcommand("ls", "List cache devices, each with its logical devices\n\nExample: pcachefs ls -H -p");
@@ -305,7 +307,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (config_show->parsed()) return run_config_show(config_path, as_json);
   if (save->parsed()) return run_save(mount, file, as_json);
   if (restore->parsed()) return run_restore(mount, file, as_json);
-  if (umount->parsed()) return done(umount_and_wait(umount_point), as_json);
+  if (umount->parsed()) return done(umount_and_wait(umount_point, only_dead), as_json);
   if (daemon_commands.parsed()) return daemon_commands.run(mount, {as_json, style, yes});
   if (driver_commands.parsed()) return driver_commands.run(mount, as_json, yes);
   if (top->parsed() && as_json) {

@@ -2,12 +2,12 @@
 
 #include <poll.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "base/dead_mount.h"
 #include "base/unique_fd.h"
 #include "cli/holders.h"
 #include "cli/mount_table.h"
@@ -15,21 +15,29 @@
 
 namespace pcache {
 
-Status umount_and_wait(const std::string& mount_point) {
+Status umount_and_wait(const std::string& mount_point, bool only_dead) {
   const std::string path = resolve_mount_point(mount_point);
 
   auto client = ControlClient::find(path);
   if (!client) {
+    if (!mount_options(path) && only_dead) return Status();
     if (!mount_options(path)) return Status(Errc::not_found, "no pcachefs is mounted at " + mount_point);
     if (client.status().code() != Errc::no_daemon) return client.status();
-    if (struct stat st{}; stat(path.c_str(), &st) == 0 || errno != ENOTCONN) {
+    if (!is_dead_mount(path)) {
       return Status(Errc::no_daemon, "the daemon that serves " + mount_point + " has no control socket in " +
-                                         control_socket_path(path) + "; is PCACHEFS_RUN_DIR another one?");
+                                         control_socket_path(path) +
+                                         "; is PCACHEFS_RUN_DIR another one? If the socket "
+                                         "was deleted, umount -i " +
+                                         mount_point + " takes the mount down");
     }
     if (umount2(path.c_str(), MNT_DETACH) != 0) {
       return Status::from_errno(errno, "cannot detach " + mount_point + ", whose daemon is dead");
     }
     return Status();
+  }
+  if (only_dead) {
+    return Status(Errc::busy,
+                  "the daemon that serves " + mount_point + " is not dead; without --dead it is taken down");
   }
   // One that does not answer would not end either, and without its mount it could not be found any more.
   const auto answer = client->call("ping", "{}", ControlClient::kAtOnceMs);

@@ -37,6 +37,47 @@ wait "$DAEMON" || fail "it ends with $?"
 expect_exit 2 p mount "$MNT" --cache "$SHM/cache" -o log_level=loud
 grep -q "log level.*loud.*debug, info, warning, error" "$T/err" || fail "the error does not say what there is"
 
+say "a hang-up does not end it"
+serve
+wait_for "\[info\] serving $MNT"
+kill -HUP "$DAEMON"
+wait_for '\[warning\] SIGHUP is ignored; pcachefs restore FILE'
+p status >/dev/null || fail "it does not answer after SIGHUP"
+
+say "a start that fails takes nobody else's mount down"
+expect_exit 4 p mount -f "$MNT" --cache "$SHM/other"
+expect_exit 4 p umount --dead "$MNT"
+p status >/dev/null && [ -e "$MNT/dev" ] || fail "the mount is gone"
+kill -9 "$DAEMON"
+wait "$DAEMON" || true
+p umount --dead "$MNT" || fail "a dead mount stays"
+! mounted_at "$MNT" || fail "the dead mount is still there"
+p umount --dead "$MNT" || fail "where there is no mount nothing is to do"
+
+say "who deleted its socket is told how to go on"
+serve
+wait_for "\[info\] serving $MNT"
+rm "$PCACHEFS_RUN_DIR"/*.sock
+expect_exit 8 p umount "$MNT"
+grep -q "umount -i $MNT" "$T/err" || fail "it does not say how: $(cat "$T/err")"
+umount -i "$MNT"
+wait "$DAEMON" || fail "it ends with $?"
+
+say "nobody waits for a log that takes nothing"
+mkfifo "$T/full"
+exec 7<>"$T/full"
+head -c 65536 /dev/zero >&7
+"$PCACHEFS" mount -f "$MNT" --cache "$SHM/cache" 2>"$T/full" &
+DAEMON=$!
+for _ in $(seq 600); do p status >/dev/null 2>&1 && break; sleep 0.1; done
+p set dev mode=writearound
+p set dev mode=writeback
+p events -H | grep -q $'\tmode_changed\tdev\t' || fail "events are not told"
+kill -TERM "$DAEMON"
+for _ in $(seq 300); do kill -0 "$DAEMON" 2>/dev/null || break; sleep 0.1; done
+wait "$DAEMON" || fail "it ends with $?"
+exec 7>&-
+
 say "to the journal, where standard error is connected to it"
 unshare -m bash -c 'mount -t tmpfs none /run && exec "$@"' bash \
   python3 "$HERE/journal.py" "$PCACHEFS" "$MNT" "$SHM/cache" || fail "the log in the journal"
