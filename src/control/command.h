@@ -34,7 +34,7 @@ struct CommandContext {
   // Opens a cache device that is registered, as it is configured; empty: nothing is configured. Errors: as
   // DeviceManager::open_cache_dev().
   std::function<Status(const std::string& path)> open_cache_dev = {};
-  std::string http = {};           // where else it is served, as it was asked for
+  std::string http = {};           // where else it is served, as it was asked for; for port 0 with the real one
   const Ending* ending = nullptr;  // null: it does not end
 
   bool is_ending() const { return ending != nullptr && ending->begun; }

@@ -36,11 +36,23 @@ constexpr std::size_t kWorkers = 4;
 constexpr std::chrono::seconds kLook{1};
 
 // Whose process it is that is connected, says the kernel.
-bool is_owner(stream_protocol::socket& socket) {
+Peer local_peer(stream_protocol::socket& socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  return getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         (peer.uid == 0 || peer.uid == geteuid());
+  const bool is_owner = getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+                        (peer.uid == 0 || peer.uid == geteuid());
+  return {.may_change = is_owner, .by_network = false, .is_local = true};
+}
+
+std::string text_of(const tcp::endpoint& end) {
+  const std::string address = end.address().to_string();
+  return (end.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(end.port());
+}
+
+Peer network_peer(tcp::socket& socket) {
+  error_code error;
+  const tcp::endpoint end = socket.remote_endpoint(error);
+  return {.may_change = false, .by_network = true, .is_local = !error && end.address().is_loopback()};
 }
 
 }  // namespace
@@ -79,6 +91,7 @@ class ControlServer::Impl {
     run_and_wait([] {});  // who has not seen that yet has handed over to the workers then
     jobs_.stop();
     workers_.join();
+    lookers_.join();
     run_and_wait([this] {
       look_once();
       if (!ending_.last) ending_.last = context_.manager.status();
@@ -114,8 +127,9 @@ class ControlServer::Impl {
   Status open_http(const std::string& text) {
     const auto address = parse_http_address(text);
     if (!address) return address.status();
-    http_.emplace(io_, shared_, [](tcp::socket&) { return false; });
+    http_.emplace(io_, shared_, shared_.network, network_peer);
     error_code error = http_->open(tcp::endpoint(asio::ip::make_address(address->host), address->port), true);
+    if (!error && address->port == 0) context_.http = text_of(http_->endpoint());
     if (!error) error = http_->listen();
     if (error == asio::error::address_in_use) {
       return Status(Errc::busy, "another program listens at " + text + "; choose another port");
@@ -162,10 +176,11 @@ class ControlServer::Impl {
   Ending ending_;
   Jobs jobs_;
   EventLog events_;
-  EventWatch watch_;  // of the I/O thread
-  const CommandContext context_;
+  EventWatch watch_;        // of the I/O thread
+  CommandContext context_;  // does not change once it listens
   Workers workers_{kWorkers};
-  HttpShared shared_{context_, workers_.io, [this] {
+  Workers lookers_{1};
+  HttpShared shared_{context_, workers_.io, lookers_.io, [this] {
                        asio::post(io_, [this] {
                          if (!shared_.closing) look_once();
                        });
@@ -174,7 +189,7 @@ class ControlServer::Impl {
   asio::io_context io_;  // after what its handlers use
   const asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
   asio::steady_timer next_look_{io_};
-  Listener<stream_protocol> unix_{io_, shared_, is_owner};
+  Listener<stream_protocol> unix_{io_, shared_, shared_.local, local_peer};
   std::optional<Listener<tcp>> http_;
   ControlTree tree_{context_, [this](std::function<void()> what) { return post(io_, std::move(what)); },
                     [this](std::function<void()> what) { return post(workers_.io, std::move(what)); },

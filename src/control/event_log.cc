@@ -49,6 +49,11 @@ KindInfo info(EventKind kind) {
   return {"", ""};
 }
 
+std::uint64_t now_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
 }  // namespace
 
 const char* to_string(EventKind kind) { return info(kind).name; }
@@ -56,7 +61,8 @@ const char* to_string(EventKind kind) { return info(kind).name; }
 const char* severity_of(EventKind kind) { return info(kind).severity; }
 
 json to_json(const LoggedEvent& event) {
-  return {{"number", event.number},
+  return {{"instance", event.instance},
+          {"number", event.number},
           {"time_ms", event.time_ms},
           {"kind", info(event.event.kind).name},
           {"severity", severity_of(event.event.kind)},
@@ -64,17 +70,19 @@ json to_json(const LoggedEvent& event) {
           {"message", event.event.message}};
 }
 
+EventLog::EventLog() : instance_(now_ms()) {}
+
 void EventLog::add(Event event) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+  const std::uint64_t ms = now_ms();
   const std::lock_guard lock(mutex_);
-  events_.push_back({last_ + 1, ms, std::move(event)});
+  events_.push_back({last_ + 1, ms, std::move(event), instance_});
   ++last_;
   if (events_.size() > kKept) events_.pop_front();
 }
 
-std::vector<LoggedEvent> EventLog::after(std::uint64_t number, std::size_t limit) const {
+std::vector<LoggedEvent> EventLog::after(std::uint64_t number, std::size_t limit, std::uint64_t instance) const {
   const std::lock_guard lock(mutex_);
+  if (number > last_ || (instance != 0 && instance != instance_)) number = 0;
   std::vector<LoggedEvent> found;
   for (const LoggedEvent& event : events_) {
     if (event.number <= number) continue;

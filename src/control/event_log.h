@@ -43,9 +43,10 @@ struct LoggedEvent {
   std::uint64_t number = 0;   // 1 for the first, without gaps
   std::uint64_t time_ms = 0;  // since 1970, UTC
   Event event;
+  std::uint64_t instance = 0;  // of the log
 };
 
-// {"number", "time_ms", "kind", "severity": "info" | "warning" | "error", "object", "message"}.
+// {"instance", "number", "time_ms", "kind", "severity": "info" | "warning" | "error", "object", "message"}.
 nlohmann::json to_json(const LoggedEvent& event);
 
 // Thread-safe. Keeps the last kKept events.
@@ -53,15 +54,22 @@ class EventLog {
  public:
   static constexpr std::size_t kKept = 1024;
 
+  // Tells this daemon's numbers from those of one before or after it: when it began, in milliseconds since 1970.
+  std::uint64_t instance() const { return instance_; }
+
+  EventLog();
+
   void add(Event event);
 
   // Those with numbers above `number`, oldest first, at most `limit`. The first may have a higher number than the next
-  // one: what is older than that was forgotten.
-  std::vector<LoggedEvent> after(std::uint64_t number, std::size_t limit) const;
+  // one: what is older than that was forgotten. `instance`: which `number` is from, 0 if that is not known. A number of
+  // another instance, or one that this did not come to, counts as 0.
+  std::vector<LoggedEvent> after(std::uint64_t number, std::size_t limit, std::uint64_t instance = 0) const;
   // The number of the newest.
   std::uint64_t last() const;
 
  private:
+  const std::uint64_t instance_;
   mutable std::mutex mutex_;
   std::deque<LoggedEvent> events_;
   std::uint64_t last_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 namespace pcache {
@@ -15,12 +16,15 @@ struct HttpRequest {
   std::string target;  // "/v1/events?follow=0"
   std::string accept;
   std::string body;
+  std::optional<std::string> host = std::nullopt;  // as the Host header says; there need not be one
+  bool is_old = false;                             // HTTP/1.0
 };
 
 struct HttpReply {
   unsigned status = 200;
   std::string type = "application/json";
   std::string body;
+  std::string allow = "";  // with 405: the methods that there are
 };
 
 }  // namespace pcache

@@ -18,8 +18,12 @@ inline void limit(HttpParser& parser) {
 
 inline HttpRequest to_request(const HttpParser::value_type& message) {
   const auto text = [](boost::beast::string_view view) { return std::string(view.data(), view.size()); };
-  return {text(message.method_string()), text(message.target()), text(message[boost::beast::http::field::accept]),
-          message.body()};
+  HttpRequest request{text(message.method_string()), text(message.target()),
+                      text(message[boost::beast::http::field::accept]), message.body()};
+  const auto host = message.find(boost::beast::http::field::host);
+  if (host != message.end()) request.host = text(host->value());
+  request.is_old = message.version() < 11;
+  return request;
 }
 
 }  // namespace pcache

@@ -15,16 +15,31 @@ namespace pcache {
 
 class HttpSession;
 
+// Who comes in by one way; what is taken there leaves the other way alone.
+struct Door {
+  std::atomic<int> connections{0};
+  int streams = 0;  // of events
+};
+
+// Who is at the other end of a connection.
+struct Peer {
+  bool may_change = false;
+  bool by_network = false;
+  bool is_local = true;  // on this machine
+};
+
 // What the connections share; outlives them. For the I/O thread, where nothing else is said.
 struct HttpShared {
-  HttpShared(const CommandContext& commands, boost::asio::io_context& slow, std::function<void()> done)
-      : context(commands), workers(slow), something_done(std::move(done)) {}
+  HttpShared(const CommandContext& commands, boost::asio::io_context& slow, boost::asio::io_context& looking,
+             std::function<void()> done)
+      : context(commands), workers(slow), lookers(looking), something_done(std::move(done)) {}
 
   const CommandContext& context;
   boost::asio::io_context& workers;      // where what may wait for I/O runs
+  boost::asio::io_context& lookers;      // where what only looks runs, which no command keeps waiting
   std::function<void()> something_done;  // a command has ended; on any thread
-  std::atomic<int> connections{0};
-  int streams = 0;  // of events
+  Door local;                            // the unix socket
+  Door network;
   std::vector<std::weak_ptr<HttpSession>> following;
   bool closing = false;  // no further command is begun
 };
@@ -34,7 +49,7 @@ struct HttpShared {
 class HttpSession {
  public:
   static std::shared_ptr<HttpSession> make(boost::asio::generic::stream_protocol::socket socket, HttpShared& shared,
-                                           bool may_change);
+                                           Peer peer);
   virtual ~HttpSession() = default;
 
   virtual void serve() = 0;

@@ -1,10 +1,15 @@
 #include "control/http_view.h"
 
+#include <limits.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <map>
 #include <string_view>
 
+#include "control/asio.h"
 #include "control/command_table.h"
 #include "control/event_log.h"
 #include "control/health.h"
@@ -22,6 +27,22 @@ HttpReply json_reply(const json& value) {
   return {200, "application/json", value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"};
 }
 
+// "%20" is a space. What is no escape stays as it is.
+std::string unescaped(std::string_view text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned code = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() && std::from_chars(digits, digits + 2, code, 16).ptr == digits + 2) {
+      plain += static_cast<char>(code);
+      i += 2;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
 struct Target {
   std::string path;
   std::map<std::string, std::string> query;
@@ -37,8 +58,8 @@ Target split_target(const std::string& text) {
     const std::string_view pair = rest.substr(0, rest.find('&'));
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
     const std::size_t equals = pair.find('=');
-    target.query[std::string(pair.substr(0, equals))] =
-        equals == std::string_view::npos ? "" : std::string(pair.substr(equals + 1));
+    target.query[unescaped(pair.substr(0, equals))] =
+        equals == std::string_view::npos ? "" : unescaped(pair.substr(equals + 1));
   }
   return target;
 }
@@ -54,7 +75,9 @@ HttpReply look(const CommandContext& context, const char* command, const json& a
 HttpAnswer answer_rpc(const CommandContext& context, const std::string& body, bool may_change) {
   const ParsedRpc parsed = parse_rpc(body);
   const json id = parsed.request.id;
-  const auto reply = [id](std::string text) { return HttpReply{200, "application/json", std::move(text)}; };
+  const auto reply = [silent = parsed.request.is_notification](std::string text) {
+    return silent ? HttpReply{204, "", ""} : HttpReply{200, "application/json", std::move(text)};
+  };
   if (!parsed.failure.status.ok()) return reply(format_rpc_failure(id, parsed.failure));
   const std::string& method = parsed.request.method;
   const Command* const command = find_command(method);
@@ -67,11 +90,10 @@ HttpAnswer answer_rpc(const CommandContext& context, const std::string& body, bo
         id, Status(Errc::permission, "'" + method + "' needs root or the mount's owner, and the unix socket")));
   }
   const auto run = [&context, command, params = parsed.request.params, id, reply] {
-    const auto result = run_command(*command, context, params);
-    return id.is_null() ? HttpReply{204, "", ""} : reply(format_rpc_reply(id, result));
+    return reply(format_rpc_reply(id, run_command(*command, context, params)));
   };
   // At the end nobody is left to do it later; then it is refused.
-  if (command->pace == Pace::slow && !context.is_ending()) return LaterReply(run);
+  if (command->pace == Pace::slow && !context.is_ending()) return LaterReply{run, command->caller == Caller::anyone};
   return run();
 }
 
@@ -84,10 +106,11 @@ HttpAnswer answer_events(const Target& target) {
     }
     std::uint64_t number = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (key != "after" || value.empty() || error != std::errc() || end != value.data() + value.size()) {
-      return refusal(400, Status(Errc::invalid, "/v1/events takes after=NUMBER and follow=0|1"));
+    if ((key != "after" && key != "instance") || value.empty() || error != std::errc() ||
+        end != value.data() + value.size()) {
+      return refusal(400, Status(Errc::invalid, "/v1/events takes after=NUMBER, instance=NUMBER and follow=0|1"));
     }
-    stream.after = number;
+    (key == "after" ? stream.after : stream.instance) = number;
   }
   return stream;
 }
@@ -104,6 +127,20 @@ HttpReply answer_health(const CommandContext& context) {
 
 HttpReply refusal(unsigned http_status, const Status& status) {
   return {http_status, "application/json", format_rpc_reply(nullptr, status) + "\n"};
+}
+
+bool is_named_well(const HttpRequest& request, bool is_local) {
+  if (!request.host) return request.is_old && is_local;
+  std::string host = request.host->substr(0, request.host->find(':'));
+  if (const std::size_t end = request.host->find(']'); request.host->starts_with('[')) {
+    host = end == std::string::npos ? "" : request.host->substr(1, end - 1);
+  }
+  boost::system::error_code error;
+  boost::asio::ip::make_address(host, error);
+  if (!error) return true;
+  char own[HOST_NAME_MAX + 1] = "";
+  gethostname(own, sizeof own - 1);
+  return strcasecmp(host.c_str(), "localhost") == 0 || (*own != '\0' && strcasecmp(host.c_str(), own) == 0);
 }
 
 HttpAnswer answer(const CommandContext& context, const HttpRequest& request, bool may_change) {
@@ -130,7 +167,9 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
        }},
       {"/v1/segments",
        [](const auto& c, const auto&...) {
-         return HttpAnswer(LaterReply([&c] { return look(c, "segments", json::object()); }));
+         // At the end it is refused at once.
+         if (c.is_ending()) return HttpAnswer(look(c, "segments", json::object()));
+         return HttpAnswer(LaterReply{[&c] { return look(c, "segments", json::object()); }, true});
        }},
       {"/v1/jobs", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "jobs", json::object())); }},
       {"/v1/describe", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "describe", json::object())); }},
@@ -145,7 +184,9 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
                                    "/v1/describe, /v1/events, /healthz"));
   }
   if (request.method != method) {
-    return refusal(405, Status(Errc::invalid, target.path + " is asked with " + method));
+    HttpReply reply = refusal(405, Status(Errc::invalid, target.path + " is asked with " + method));
+    reply.allow = is_rpc ? "POST" : "GET, HEAD";
+    return reply;
   }
   return is_rpc ? answer_rpc(context, request.body, may_change) : found->second(context, target, request);
 }

@@ -11,15 +11,24 @@
 namespace pcache {
 
 // The reply comes from this, which may wait for I/O.
-using LaterReply = std::function<HttpReply()>;
+struct LaterReply {
+  std::function<HttpReply()> make;
+  bool only_looks = false;  // it waits at most for what a cache device is doing just now
+};
 
 // The reply is a stream of events, one JSON object a line, that begins after the one with this number.
 struct EventStream {
   std::uint64_t after = 0;
-  bool follow = true;  // otherwise it ends with the last event there is
+  std::uint64_t instance = 0;  // of the daemon that `after` is from; 0: not said
+  bool follow = true;          // otherwise it ends with the last event there is
 };
 
 using HttpAnswer = std::variant<HttpReply, LaterReply, EventStream>;
+
+// Whether a browser that is here because of somebody else's page could not have made the request: by a name that its
+// owner points at this machine a page of anywhere would be one of this server's. Numbers, "localhost" and this
+// machine's own name are no such names. `is_local`: it comes from this machine.
+bool is_named_well(const HttpRequest& request, bool is_local);
 
 // `may_change`: whether the caller may give commands of Caller::owner. Waits for nothing.
 HttpAnswer answer(const CommandContext& context, const HttpRequest& request, bool may_change);

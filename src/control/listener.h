@@ -14,13 +14,13 @@ namespace pcache {
 template <typename Protocol>
 class Listener {
  public:
-  static constexpr int kMaxConnections = 64;  // to all addresses
+  static constexpr int kMaxConnections = 64;
   using Socket = typename Protocol::socket;
-  // Whether who is at the other end may change things.
-  using MayChange = std::function<bool(Socket& socket)>;
+  // Who is at the other end.
+  using Who = std::function<Peer(Socket& socket)>;
 
-  Listener(boost::asio::io_context& io, HttpShared& shared, MayChange may_change)
-      : acceptor_(io), pause_(io), shared_(shared), may_change_(std::move(may_change)) {}
+  Listener(boost::asio::io_context& io, HttpShared& shared, Door& door, Who who)
+      : acceptor_(io), pause_(io), shared_(shared), door_(door), who_(std::move(who)) {}
 
   boost::system::error_code open(const typename Protocol::endpoint& endpoint, bool reuse_address) {
     boost::system::error_code error;
@@ -58,9 +58,9 @@ class Listener {
           if (!shared_.closing) accept();
         });
       }
-      const bool may_change = may_change_(socket);
-      const auto session = HttpSession::make(std::move(socket), shared_, may_change);
-      if (shared_.connections > kMaxConnections) {
+      const Peer peer = who_(socket);
+      const auto session = HttpSession::make(std::move(socket), shared_, peer);
+      if (door_.connections > kMaxConnections) {
         session->refuse(Status(Errc::busy, "too many connections to the control socket; try again"));
       } else {
         session->serve();
@@ -72,7 +72,8 @@ class Listener {
   typename Protocol::acceptor acceptor_;
   boost::asio::steady_timer pause_;
   HttpShared& shared_;
-  const MayChange may_change_;
+  Door& door_;
+  const Who who_;
 };
 
 }  // namespace pcache

@@ -65,10 +65,15 @@ ParsedRpc parse_rpc(const std::string& body) {
   ParsedRpc request;
   request.request.method = method->get<std::string>();
   if (const auto params = message.find("params"); params != message.end()) {
-    if (!params->is_object()) return wrong(kRpcBadParams, "the request's \"params\" are not an object", id);
+    if (!params->is_object()) {
+      ParsedRpc bad = wrong(kRpcBadParams, "the request's \"params\" are not an object", id);
+      bad.request.is_notification = !message.contains("id");
+      return bad;
+    }
     request.request.params = *params;
   }
   request.request.id = std::move(id);
+  request.request.is_notification = !message.contains("id");
   return request;
 }
 

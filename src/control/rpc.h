@@ -19,7 +19,8 @@ inline constexpr int kRpcBadParams = -32602;
 inline constexpr int kRpcRefused = -32000;
 
 struct RpcRequest {
-  nlohmann::json id;  // null: a notification, which gets no reply
+  nlohmann::json id;
+  bool is_notification = false;  // without an id, also none that is null: it gets no reply, whatever becomes of it
   std::string method;
   nlohmann::json params = nlohmann::json::object();
 };

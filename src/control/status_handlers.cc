@@ -17,7 +17,8 @@ Result<json> ping(const CommandContext& context, const Args&) {
               {"pid", getpid()},
               {"version", kVersion},
               {"http", context.http},
-              {"state", state_word(context.is_ending())}};
+              {"state", state_word(context.is_ending())},
+              {"instance", context.events.instance()}};
 }
 
 Result<json> version(const CommandContext&, const Args&) { return json{{"version", kVersion}}; }
@@ -32,7 +33,9 @@ Result<json> status(const CommandContext& context, const Args& args) {
     if (report.logic_devs.empty())
       return Status(Errc::not_found, "there is no logical device " + name + "; pcachefs status lists them");
   }
-  return status_to_json(report, context.mount_point, context.is_ending());
+  json reply = status_to_json(report, context.mount_point, context.is_ending());
+  reply["instance"] = context.events.instance();
+  return reply;
 }
 
 namespace {
@@ -51,10 +54,11 @@ Result<json> reset_stats(const CommandContext& context, const Args& args) { retu
 
 Result<json> events(const CommandContext& context, const Args& args) {
   json list = json::array();
-  for (const LoggedEvent& event : context.events.after(args.number("after"), EventLog::kKept)) {
+  for (const LoggedEvent& event :
+       context.events.after(args.number("after"), EventLog::kKept, args.number("instance"))) {
     list.push_back(to_json(event));
   }
-  return json{{"events", std::move(list)}};
+  return json{{"instance", context.events.instance()}, {"events", std::move(list)}};
 }
 
 Result<json> metrics(const CommandContext& context, const Args& args) {

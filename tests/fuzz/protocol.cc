@@ -137,7 +137,7 @@ void serve(const HttpRequest& request, bool may_change, EchoManager& manager) {
   HttpReply reply;
   if (auto* later = std::get_if<LaterReply>(&answered)) {
     PCACHE_CHECK(manager.calls() == calls, "nothing that may wait is begun at once");
-    reply = (*later)();
+    reply = later->make();
   } else if (auto* now = std::get_if<HttpReply>(&answered)) {
     reply = *now;
   } else {
@@ -150,7 +150,7 @@ void serve(const HttpRequest& request, bool may_change, EchoManager& manager) {
   PCACHE_CHECK(reply.status >= 200 && reply.status < 600, "the status is one of HTTP");
   if (request.method != "POST" || reply.status >= 400) return;
   const ParsedRpc parsed = parse_rpc(request.body);
-  check_rpc_reply(reply, parsed.request.id.is_null());
+  check_rpc_reply(reply, parsed.request.is_notification);
   if (!parsed.failure.status.ok()) return;
   PCACHE_CHECK(parsed.request.params.is_object() && depth_of(parsed.request.params) < kMaxDepth,
                "what was parsed is inside the limits");
@@ -178,6 +178,7 @@ void receive(const std::string& bytes, EchoManager& manager) {
     }
     if (error || !parser.is_done()) return;
     const HttpRequest request = to_request(parser.get());
+    (void)is_named_well(request, false);
     PCACHE_CHECK(request.body.size() <= kMaxMessageBytes, "a body is inside its limit");
     serve(request, true, manager);
     serve(request, false, manager);

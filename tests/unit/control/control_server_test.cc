@@ -30,13 +30,13 @@ using nlohmann::json;
 constexpr int kPatienceSeconds = 60;
 
 std::string post(const std::string& body, const std::string& more = "") {
-  return "POST /v1/rpc HTTP/1.1\r\nHost: x\r\n" + more + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
-         body;
+  return "POST /v1/rpc HTTP/1.1\r\nHost: localhost\r\n" + more + "Content-Length: " + std::to_string(body.size()) +
+         "\r\n\r\n" + body;
 }
 std::string rpc(const std::string& method, const json& params = json::object()) {
   return post(format_rpc(method, params));
 }
-std::string get(const std::string& target) { return "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"; }
+std::string get(const std::string& target) { return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n"; }
 
 // A connection without the client's manners.
 class RawClient {
@@ -90,16 +90,17 @@ class RawClient {
       if (!receive()) return "";
     }
   }
-  Reply reply() {
+  Reply reply(bool has_body = true) {
     Reply reply;
     const std::string first = line();
-    if (first.rfind("HTTP/1.1 ", 0) != 0) return reply;
+    if (first.rfind("HTTP/1.", 0) != 0) return reply;
     reply.status = std::stoi(first.substr(9, 3));
     std::size_t length = 0;
     for (std::string field = line(); !field.empty(); field = line()) {
       reply.header += field + "\n";
       if (field.rfind("Content-Length: ", 0) == 0) length = std::stoul(field.substr(16));
     }
+    if (!has_body) return reply;
     while (pending_.size() < length && receive()) {
     }
     reply.body = pending_.substr(0, length);
@@ -218,6 +219,7 @@ TEST_F(ControlServerTest, StatusAnswersWhileOtherCommandsWait) {
     const auto status = call("status");
     EXPECT_TRUE(status.ok()) << status.status().message();
   }
+  EXPECT_TRUE(call("segments").ok()) << "who only looks waits for no command";
   EXPECT_EQ(manager_.calls().size(), 4U);
   manager_.open_gate();
   for (auto& result : slow) EXPECT_TRUE(result.get().ok());
@@ -334,6 +336,100 @@ TEST_F(ControlServerTest, ANotificationIsObeyedAndNotAnswered) {
   EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"resize n"}));
 }
 
+TEST_F(ControlServerTest, ANotificationIsNeverAnsweredAndANullIdIs) {
+  start();
+  RawClient client(path_);
+  for (const std::string silent : {R"({"jsonrpc":"2.0","method":"explode"})", R"({"jsonrpc":"2.0","method":"resize"})",
+                                   R"({"jsonrpc":"2.0","method":"resize","params":[1]})"}) {
+    ASSERT_TRUE(client.send(post(silent)));
+    const RawClient::Reply reply = client.reply();
+    EXPECT_EQ(reply.status, 204) << silent;
+    EXPECT_EQ(reply.body, "") << silent;
+  }
+  ASSERT_TRUE(client.send(post(R"({"jsonrpc":"2.0","method":"ping","id":null})")));
+  const RawClient::Reply reply = client.reply();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_TRUE(reply.value()["id"].is_null());
+  EXPECT_EQ(reply.value()["result"]["mount"], "/mnt/x");
+}
+
+TEST_F(ControlServerTest, HeadIsGetWithoutTheBody) {
+  start();
+  RawClient client(path_);
+  for (const std::string path : {"/v1/status", "/", "/v1/segments", "/healthz", "/v1/nothing", "/v1/rpc"}) {
+    ASSERT_TRUE(client.send(get(path)));
+    const RawClient::Reply whole = client.reply();
+    ASSERT_TRUE(client.send("HEAD" + get(path).substr(3)));
+    const RawClient::Reply head = client.reply(false);
+    EXPECT_EQ(head.status, whole.status) << path;
+    EXPECT_EQ(head.header, whole.header) << path;
+  }
+  ASSERT_TRUE(client.send("HEAD" + get("/v1/events").substr(3)));
+  EXPECT_EQ(client.reply(false).status, 200);
+  ASSERT_TRUE(client.send("DELETE" + get("/v1/status").substr(3)));
+  EXPECT_NE(client.reply().header.find("Allow: GET, HEAD\n"), std::string::npos);
+  ASSERT_TRUE(client.send(get("/v1/rpc")));
+  EXPECT_NE(client.reply().header.find("Allow: POST\n"), std::string::npos);
+}
+
+TEST_F(ControlServerTest, WhoWaitsToBeToldToSendIsTold) {
+  start();
+  RawClient client(path_);
+  const std::string whole = post(format_rpc("ping", json::object()), "Expect: 100-continue\r\n");
+  const std::size_t body = whole.find("\r\n\r\n") + 4;
+  ASSERT_TRUE(client.send(whole.substr(0, body)));
+  EXPECT_EQ(client.reply().status, 100);
+  ASSERT_TRUE(client.send(whole.substr(body)));
+  EXPECT_EQ(client.reply().code(), "ok");
+  RawClient strange(path_);
+  ASSERT_TRUE(strange.send(post("{}", "Expect: miracles\r\n")));
+  EXPECT_EQ(strange.reply().status, 417);
+  RawClient large(path_);
+  ASSERT_TRUE(large.send("POST /v1/rpc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"));
+  EXPECT_EQ(large.reply().status, 413) << "it need not be sent";
+}
+
+TEST_F(ControlServerTest, AnOldClientGetsNoChunks) {
+  StatusReport report;
+  report.logic_devs.emplace_back().name = "db";
+  report.logic_devs.back().state = "running";
+  manager_.report(report);
+  start();
+  RawClient client(path_);
+  ASSERT_TRUE(client.send("GET /v1/events?follow=0 HTTP/1.0\r\n\r\n"));
+  const RawClient::Reply reply = client.reply();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.header.find("chunked"), std::string::npos) << reply.header;
+  EXPECT_EQ(json::parse(client.line(), nullptr, false)["object"], "db");
+  EXPECT_TRUE(client.at_end());
+  RawClient kept(path_);
+  ASSERT_TRUE(kept.send("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+  EXPECT_NE(kept.reply().header.find("Connection: keep-alive\n"), std::string::npos);
+}
+
+TEST_F(ControlServerTest, NumbersOfAnEarlierDaemonLeaveNothingOut) {
+  StatusReport report;
+  report.logic_devs.emplace_back().name = "db";
+  manager_.report(report);
+  start();
+  const auto instance = json::parse(call("ping").value())["instance"].get<std::uint64_t>();
+  EXPECT_GT(instance, 1'000'000'000'000U) << "milliseconds since 1970";
+  EXPECT_EQ(json::parse(call("status").value())["instance"], instance);
+  const auto count = [&](const json& args) { return json::parse(call("events", args).value())["events"].size(); };
+  const std::size_t all = count(json::object());
+  ASSERT_GE(all, 1U);
+  EXPECT_EQ(count({{"after", all}}), 0U);
+  EXPECT_EQ(count({{"after", all}, {"instance", instance}}), 0U);
+  EXPECT_EQ(count({{"after", all}, {"instance", instance - 1}}), all);
+  EXPECT_EQ(count({{"after", all + 100}}), all) << "this one has not come to that number";
+  RawClient client(path_);
+  ASSERT_TRUE(client.send(get("/v1/events?after=" + std::to_string(all) + "&instance=1&follow=0")));
+  client.reply();
+  const json event = client.event();
+  EXPECT_EQ(event["number"], 1);
+  EXPECT_EQ(event["instance"], instance);
+}
+
 TEST_F(ControlServerTest, WhatIsNotHttpIsRefused) {
   start();
   for (const std::string bad : {"nonsense\r\n\r\n", "GET / SPDY/9\r\n\r\n", "\x16\x03\x01\r\n\r\n",
@@ -397,6 +493,7 @@ TEST_F(ControlServerTest, PathsAreForLooking) {
   };
   EXPECT_EQ(ask(get("/v1/status")).value()["cache_devs"][0]["label"], "fast");
   EXPECT_EQ(ask(get("/v1/stats?name=db")).value()["logic_dev"]["writes"], 3);
+  EXPECT_EQ(ask(get("/v1/stats?name=a%20b%2Fc%C3%a9%zz%")).value()["logic_dev"]["name"], "a b/c\u00e9%zz%");
   EXPECT_EQ(ask(get("/v1/stats")).status, 400);
   EXPECT_EQ(ask(get("/v1/segments")).value()["cache_devs"][0]["owners"], json({0, 0, 1, -1, -1}));
   EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
@@ -505,6 +602,60 @@ TEST_F(ControlServerTest, OverTcpEverybodyMayLookAndNobodyChange) {
   server_.reset();
   RawClient gone(path_);
   EXPECT_FALSE(gone.connected());
+}
+
+TEST_F(ControlServerTest, OverTcpItIsAskedByANumberOrByItsOwnName) {
+  start("127.0.0.1:0");
+  char own[256] = "";
+  gethostname(own, sizeof own - 1);
+  const auto asked_as = [&](const std::string& header, const char* version = "1.1") {
+    RawClient client(server_->http_port());
+    EXPECT_TRUE(client.send(std::string("GET /v1/status HTTP/") + version + "\r\n" + header + "\r\n"));
+    return client.reply().status;
+  };
+  for (const std::string host :
+       {"127.0.0.1", "10.1.2.3:9494", "[::1]", "[fe80::1]:80", "localhost", "LocalHost:9494"}) {
+    EXPECT_EQ(asked_as("Host: " + host + "\r\n"), 200) << host;
+  }
+  EXPECT_EQ(asked_as("Host: " + std::string(own) + "\r\n"), 200);
+  for (const std::string host : {"", "x", "rebound.example:9494", "127.0.0.1.example", "localhost.example", "[::1",
+                                 "127.0.0.1@example", "[", ":80"}) {
+    EXPECT_EQ(asked_as("Host: " + host + "\r\n"), 403) << host;
+  }
+  EXPECT_EQ(asked_as(""), 403);
+  EXPECT_EQ(asked_as("", "1.0"), 200) << "from this machine, by a client that knows no names";
+  RawClient local(path_);
+  ASSERT_TRUE(local.send("GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"));
+  EXPECT_EQ(local.reply().status, 200) << "no browser comes by the unix socket";
+}
+
+TEST_F(ControlServerTest, PortZeroIsToldAsThePortThatItBecame) {
+  start("127.0.0.1:0");
+  EXPECT_EQ(json::parse(call("ping").value())["http"], "127.0.0.1:" + std::to_string(server_->http_port()));
+}
+
+TEST_F(ControlServerTest, WhoFillsTheNetworksPlacesLeavesTheSocketsAlone) {
+  start("127.0.0.1:0");
+  std::vector<std::unique_ptr<RawClient>> idle;
+  for (int i = 0; i < 80; ++i) {
+    idle.push_back(std::make_unique<RawClient>(server_->http_port()));
+    ASSERT_TRUE(idle.back()->connected());
+  }
+  EXPECT_EQ(idle.back()->reply().status, 503);
+  EXPECT_TRUE(call("ping").ok());
+  idle.clear();
+  // The server learns of a hang-up some time after it.
+  int begun = 0;
+  for (int i = 0; i < 100'000 && begun < 16; ++i) {
+    auto follower = std::make_unique<RawClient>(server_->http_port());
+    if (!follower->send(get("/v1/events")) || follower->reply().status != 200) continue;
+    idle.push_back(std::move(follower));
+    ++begun;
+  }
+  ASSERT_EQ(begun, 16);
+  RawClient follower(path_);
+  ASSERT_TRUE(follower.send(get("/v1/events")));
+  EXPECT_EQ(follower.reply().status, 200);
 }
 
 TEST_F(ControlServerTest, WithoutBeingAskedItListensNowhereElse) {

@@ -20,7 +20,9 @@ TEST(EventLog, NumbersEventsAndForgetsTheOldest) {
   EXPECT_EQ(first[1].number, 5U);
   EXPECT_EQ(log.after(log.last() - 1, 10).size(), 1U);
   EXPECT_TRUE(log.after(log.last(), 10).empty());
-  EXPECT_TRUE(log.after(~std::uint64_t{0}, 10).empty());
+  EXPECT_EQ(log.after(~std::uint64_t{0}, 10).size(), 10U) << "it never came to that number";
+  EXPECT_TRUE(log.after(log.last(), 10, log.instance()).empty());
+  EXPECT_EQ(log.after(log.last(), 10, log.instance() + 1).size(), 10U);
   EXPECT_EQ(log.after(0, 1'000'000).size(), EventLog::kKept);
 }
 

@@ -21,7 +21,11 @@ TEST(Rpc, ParamsMayBeLeftOutAndTheIdIsKept) {
   ASSERT_TRUE(plain.failure.status.ok());
   EXPECT_EQ(plain.request.params, json::object());
   EXPECT_EQ(plain.request.id, "x7");
-  EXPECT_TRUE(parse_rpc(R"({"jsonrpc":"2.0","method":"ping"})").request.id.is_null()) << "a notification";
+  EXPECT_FALSE(plain.request.is_notification);
+  EXPECT_TRUE(parse_rpc(R"({"jsonrpc":"2.0","method":"ping"})").request.is_notification);
+  EXPECT_TRUE(parse_rpc(R"({"jsonrpc":"2.0","method":"ping","params":1})").request.is_notification);
+  EXPECT_FALSE(parse_rpc(R"({"jsonrpc":"2.0","method":"ping","id":null})").request.is_notification);
+  EXPECT_FALSE(parse_rpc(R"({"jsonrpc":"2.0","method":1})").request.is_notification) << "it is no request at all";
 }
 
 TEST(Rpc, RefusesWhatIsNotARequestWithTheNumberOfTheStandard) {
