@@ -398,7 +398,10 @@ Picture look(CrashMedium& medium, std::string& wrong) {
   }
   auto opened = CacheDev::open(std::make_unique<CrashSpace>(medium));
   if (!opened) {
-    if (opened.status().code() != Errc::integrity) wrong = "refused for another reason: " + opened.status().message();
+    // Of what is half formatted, both places of the superblock may be empty.
+    const Errc code = opened.status().code();
+    if (code != Errc::integrity && code != Errc::invalid)
+      wrong = "refused for another reason: " + opened.status().message();
     return {};
   }
   CacheDev& cache_dev = **opened;
