@@ -19,9 +19,10 @@ namespace {
 
 constexpr std::uint32_t kFileSize = 4096;  // that files are said to have, as in sysfs; they end where their value does
 
-// Whoever may not write gets EPERM from us, so that the mode lets everybody try.
+// Whoever may not write gets EPERM from us, so that the mode lets everybody try; for what is removed, which the kernel
+// asks the directory about, the sticky bit says EPERM.
 std::uint32_t mode_of(const TreeNode& node) {
-  if (node.directory) return S_IFDIR | 0555 | S_IWUSR;
+  if (node.directory) return S_IFDIR | S_ISVTX | 0777;
   return S_IFREG | (node.readable ? 0444U : 0U) | (node.writable ? 0222U : 0U);
 }
 

@@ -89,10 +89,13 @@ void DeviceAttributes::answer(std::unique_ptr<Request> request) {
   tree_.write(node->inode, text, answer_when_done(std::move(request)));
 }
 
+// What can be changed is not listed: a tool that copies a file with its attributes changes nothing here, and copies no
+// settings from here into files that would bring them back some day.
 void DeviceAttributes::list(std::unique_ptr<Request> request, std::uint64_t directory) {
   std::string names;
   for (const TreeNode& node : tree_.list(directory)) {
-    if (!node.directory && node.readable) names.append(kPrefix).append(node.name).push_back('\0');
+    if (!node.directory && node.readable && !node.writable && !node.removable)
+      names.append(kPrefix).append(node.name).push_back('\0');
   }
   answer_sized(std::move(request), names);
 }

@@ -117,12 +117,19 @@ void on_setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what,
 // the inode into cached mode, where they are off.
 void on_open(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
   if (!device_of(req, inode)) return void(fuse_reply_err(req, inode == FUSE_ROOT_ID ? EISDIR : kGone));
+  DeviceManager& manager = manager_of(req);
+  manager.file_opened(inode);
   fuse_open_out reply{};
   reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
-  fuse_reply_buf(req, reinterpret_cast<const char*>(&reply), sizeof reply);
+  // One that was interrupted is not released.
+  const int error = fuse_reply_buf(req, reinterpret_cast<const char*>(&reply), sizeof reply);
+  if (error == -ENOENT) manager.file_closed(inode);
 }
 
-void on_release(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, 0); }
+void on_release(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
+  manager_of(req).file_closed(inode);
+  fuse_reply_err(req, 0);
+}
 
 void on_readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
   if (inode != FUSE_ROOT_ID) return void(fuse_reply_err(req, ENOTDIR));

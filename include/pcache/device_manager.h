@@ -82,6 +82,13 @@ class DeviceManager {
   //   discard: nothing is written back, and nothing is refused.
   virtual Status remove(const std::string& name, DirtyData dirty = DirtyData::write_back) = 0;
 
+  // The file of the logical device with this inode number was opened, or closed, once.
+  virtual void file_opened(std::uint64_t inode) = 0;
+  virtual void file_closed(std::uint64_t inode) = 0;
+  // Waits for `timeout_ms` at most until the file of a logical device is not open any more. Errors: busy (it still is),
+  // not_found.
+  virtual Status await_closed(const std::string& name, std::uint64_t timeout_ms) const = 0;
+
   // Begins to write back everything that was acknowledged before the call, which then goes on by itself. Returns the
   // number to await it by. Errors: as flush().
   virtual Result<std::uint64_t> begin_drain(const std::string& name) = 0;

@@ -1,7 +1,5 @@
 #include "cli/daemon_commands.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -12,6 +10,7 @@
 #include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/json_fields.h"
+#include "cli/loop_device.h"
 #include "cli/output.h"
 #include "cli/replies_text.h"
 #include "cli/stats_rate.h"
@@ -240,9 +239,9 @@ int DaemonCommands::run(const std::string& mount, const Printing& printing) cons
     for (const json& advice : list(*reply, "warnings")) warn(advice.is_string() ? advice.get<std::string>() : "");
   }
   if (name == "resize") {
-    // The kernel learns the size when somebody looks at the file; a loop device on it goes by what the kernel knows.
-    struct stat st {};
-    stat(text(*reply, "file").c_str(), &st);
+    // Which also looks at the file, from which the kernel learns its size.
+    const auto loop = grow_loop_device(text(*reply, "file"));
+    if (!loop && loop.status().code() != Errc::not_found) warn(loop.status().message() + "; losetup --set-capacity does that");
   }
   if (check_) {
     const int code = as_json ? print_json(*reply) : print(health_text(*reply));

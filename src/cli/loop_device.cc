@@ -95,6 +95,18 @@ Result<std::optional<std::string>> find_loop_device(const std::string& file) {
   return loop_device_on(st);
 }
 
+Result<std::optional<std::string>> grow_loop_device(const std::string& file) {
+  struct stat st {};
+  if (stat(file.c_str(), &st) != 0) return Status::from_errno(errno, "cannot look at " + file);
+  auto device = loop_device_on(st);
+  if (!device) return device;
+  const UniqueFd loop(open(device->c_str(), O_RDONLY | O_CLOEXEC));
+  if (!loop || ioctl(loop.get(), LOOP_SET_CAPACITY, 0) != 0) {
+    return Status::from_errno(errno, "cannot make " + *device + " longer");
+  }
+  return device;
+}
+
 std::string loop_device_file(const std::string& device) {
   std::ifstream file("/sys/block/" + fs::path(device).filename().string() + "/loop/backing_file");
   std::string path;

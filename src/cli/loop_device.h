@@ -22,6 +22,10 @@ Result<std::string> attach_loop_device(const std::string& file, const LoopOption
 // The loop device on the file; nothing if there is none. Asks the file's filesystem. Errors: permission, failed.
 Result<std::optional<std::string>> find_loop_device(const std::string& file);
 
+// Makes the loop device on the file, if there is one, as long as the file has become. Returns its path. Errors:
+// not_found (the file), permission, failed.
+Result<std::optional<std::string>> grow_loop_device(const std::string& file);
+
 // The path of the file that a loop device is on; empty if it is none, or on nothing.
 std::string loop_device_file(const std::string& device);
 

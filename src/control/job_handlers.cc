@@ -63,14 +63,18 @@ Result<json> drain(const CommandContext& context, const Args& args) {
       [&manager = context.manager, name = args.text("name")](JobRun& run) { return write_back(manager, name, run); });
 }
 
-// What is dirty is written back while the device is still in use, so that little is left when it has to refuse writes.
-// Where that fails, remove() says why.
+// What is dirty is written back while the device may still be in use, so that little is left when it has to refuse
+// writes. Where that fails, remove() says why. A file that was closed just now may still count as open.
 Result<json> remove(const CommandContext& context, const Args& args) {
+  constexpr std::uint64_t kCloseMs = 2000;
   const bool keep = args.flag("no_flush");
   const bool discard = args.flag("discard_dirty");
+  const bool force = args.flag("force");
   if (keep && discard) return Status(Errc::invalid, "dirty data is either kept or thrown away, not both");
   return begin(context, "remove", args.text("name"),
-               [&manager = context.manager, name = args.text("name"), keep, discard](JobRun& run) {
+               [&manager = context.manager, name = args.text("name"), keep, discard, force](JobRun& run) {
+                 const Status closed = force ? Status() : manager.await_closed(name, kCloseMs);
+                 if (closed.code() == Errc::busy) return closed;
                  if (keep || discard) return manager.remove(name, keep ? DirtyData::keep : DirtyData::discard);
                  const Status drained = write_back(manager, name, run);
                  if (run.wish() != Wish::go_on) return drained.ok() ? Jobs::cancelled() : drained;

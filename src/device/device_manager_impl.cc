@@ -551,6 +551,16 @@ Status DeviceManagerImpl::remove_checked(const std::string& name, DirtyData dirt
   return status;
 }
 
+Status DeviceManagerImpl::await_closed(const std::string& name, std::uint64_t timeout_ms) const {
+  const auto entry = find_entry(name);
+  if (!entry) return entry.status();
+  const std::uint64_t open = open_files_.await_closed(entry->device->inode(), timeout_ms);
+  if (open == 0) return Status();
+  return Status(Errc::busy, "logical device " + name + " is in use: its file is open" +
+                                (open == 1 ? "" : " " + std::to_string(open) + " times") +
+                                "; losetup -j and fuser say by whom");
+}
+
 Result<std::uint64_t> DeviceManagerImpl::begin_drain(const std::string& name) {
   const auto entry = find_entry(name);
   if (!entry) return entry.status();

@@ -14,6 +14,7 @@
 #include "base/worker.h"
 #include "cache/cache.h"
 #include "device/open_cache.h"
+#include "device/open_files.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -31,6 +32,9 @@ class DeviceManagerImpl final : public DeviceManager {
                         const Status& why) override;
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override;
   Status remove(const std::string& name, DirtyData dirty) override;
+  void file_opened(std::uint64_t inode) override { open_files_.opened(inode); }
+  void file_closed(std::uint64_t inode) override { open_files_.closed(inode); }
+  Status await_closed(const std::string& name, std::uint64_t timeout_ms) const override;
   Result<std::uint64_t> begin_drain(const std::string& name) override;
   Result<Progress> await_drain(const std::string& name, std::uint64_t number, std::uint64_t timeout_ms) override;
   Status detach(const std::string& name) override;
@@ -96,7 +100,8 @@ class DeviceManagerImpl final : public DeviceManager {
   std::function<void(const RecoveryProgress&)> on_recovery_;
   std::function<void(std::uint64_t)> on_file_changed_;
   std::optional<dev_t> excluded_;  // the filesystem that this process serves
-  Worker attacher_;                // last: it runs on all of the above
+  OpenFiles open_files_;
+  Worker attacher_;  // last: it runs on all of the above
 };
 
 }  // namespace pcache

@@ -18,7 +18,8 @@ getfattr -d "$MNT/dev" 2>/dev/null >"$T/all"
 for key in size_bytes dirty_bytes reads writes read_hits written_back_bytes; do
   grep -qx "user.pcachefs.$key=\"$(stat_of dev $key)\"" "$T/all" || fail "$key: $(cat "$T/all")"
 done
-grep -q '^user.pcachefs.stats=' "$T/all" || fail "no statistics"
+of stats | grep -q '^since_ms ' || fail "no statistics: $(of stats)"
+grep -Eq '^user.pcachefs.(stats|mode|dirty_high|uid)=' "$T/all" && fail "what can be changed is listed: $(cat "$T/all")"
 [ "$(getfattr -d "$MNT/.pcache/version" 2>/dev/null)" = "" ] || fail "the tree has attributes"
 
 say "settings are set by them"
@@ -33,6 +34,14 @@ refused "not supported" setfattr -n user.pcachefs.nonsense -v 1 "$MNT/dev"
 refused "not supported" setfattr -n user.other -v 1 "$MNT/dev"
 refused "No such attribute" getfattr -n user.pcachefs.nonsense "$MNT/dev"
 [ "$(of dirty_high)" = 30% ] || fail "dirty_high $(of dirty_high)"
+
+say "whoever copies a file with its attributes changes no settings"
+cp --preserve=xattr "$MNT/dev" "$T/copy" || fail "it cannot be copied with its attributes"
+getfattr -d "$T/copy" 2>/dev/null | grep -q '^user.pcachefs.size_bytes=' || fail "no attributes were copied"
+p set dev dirty_high=35%
+cp --preserve=xattr "$T/copy" "$MNT/dev" 2>"$T/err" || true
+[ "$(of dirty_high) $(of mode)" = "35% writethrough" ] || fail "a copy set $(of dirty_high) $(of mode)"
+p set dev dirty_high=30%
 
 say "taking the statistics away begins them anew"
 [ "$(of stats | grep '^writes ')" != "writes 0" ] || fail "$(of stats)"

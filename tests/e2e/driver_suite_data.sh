@@ -79,7 +79,8 @@ fio --name=w --filename="$MNT/dev" --rw=randwrite --bs=4k --iodepth=16 --ioengin
   --runtime=5 --size=64M --output=/dev/null 2>/dev/null &
 writer=$!
 sleep 1
-p remove dev --discard-dirty
+expect_exit 4 p remove dev --discard-dirty
+p remove dev --discard-dirty --force
 wait $writer && fail "fio noticed nothing"
 [ ! -e "$MNT/dev" ] || fail "it is still there"
 start

@@ -120,3 +120,8 @@ setpriv --reuid=65534 --clear-groups bash -c "echo path=$SHM/cache >$TREE/cache_
   fail "nobody registered a cache device"
 grep -q "Operation not permitted" "$T/err" || fail "$(cat "$T/err")"
 setpriv --reuid=65534 --clear-groups cat "$TREE/version" >/dev/null || fail "nobody may not look"
+must cache_dev_register "path=$SHM/cache,format=1,force=1"
+must cache_dev0/adm "op=backing-start,path=$T/backing"
+setpriv --reuid=65534 --clear-groups rm -f "$TREE/cache_dev0/backing_dev0/stats" 2>"$T/err" &&
+  fail "nobody reset the statistics"
+grep -q "Operation not permitted" "$T/err" || fail "$(cat "$T/err")"

@@ -50,6 +50,14 @@ exec 7<"$MNT/dev"
 expect_exit 4 p umount "$MNT"
 exec 7<&-
 
+say "what is in use is not removed"
+exec 7<"$MNT/dev"
+expect_exit 4 p remove dev
+grep -q "logical device dev is in use: its file is open" "$T/err" || fail "it says: $(cat "$T/err")"
+expect_exit 4 p remove dev --discard-dirty --yes
+[ -e "$MNT/dev" ] || fail "it was removed all the same"
+exec 7<&-
+
 say "remove leaves the backing with everything"
 p remove dev
 [ -z "$(ls "$MNT")" ] || fail "the mount still shows: $(ls "$MNT")"

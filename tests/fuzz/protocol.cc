@@ -34,6 +34,9 @@ class EchoManager final : public DeviceManager {
   }
   Status close_cache_dev(const std::string& cache, bool) override { return called(cache); }
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void file_opened(std::uint64_t) override {}
+  void file_closed(std::uint64_t) override {}
+  Status await_closed(const std::string&, std::uint64_t) const override { return Status(); }
   void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
   Status add(const std::string& name, const std::string& backing, const AddOptions& options) override {
     return called(name + backing + options.cache_label);

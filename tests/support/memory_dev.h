@@ -79,6 +79,9 @@ class MemoryDev final : public LogicDev {
 class OneDevice final : public DeviceManager {
  public:
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void file_opened(std::uint64_t) override {}
+  void file_closed(std::uint64_t) override {}
+  Status await_closed(const std::string&, std::uint64_t) const override { return Status(); }
   void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
   Status open_cache_dev(const std::string&, const CacheOptions&) override { return Status(); }
   Status format_cache_dev(const std::string&, const FormatOptions&) override { return Status(); }

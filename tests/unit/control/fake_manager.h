@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
@@ -43,6 +44,11 @@ class FakeManager final : public DeviceManager {
     return named("close", cache + (keep_dirty ? " keep" : ""));
   }
   void expect_cache_dev(const std::string&, const std::string&, const Status&) override {}
+  void file_opened(std::uint64_t) override {}
+  void file_closed(std::uint64_t) override {}
+  Status await_closed(const std::string& name, std::uint64_t) const override {
+    return in_use ? Status(Errc::busy, name + " is in use") : Status();
+  }
   void expect_logic_dev(const std::string&, const std::string&, const std::string&, const Status&) override {}
 
   Status add(const std::string& name, const std::string& backing_path, const AddOptions& options) override {
@@ -156,6 +162,8 @@ class FakeManager final : public DeviceManager {
     const std::lock_guard lock(mutex_);
     return calls_;
   }
+
+  std::atomic<bool> in_use{false};  // the files of all logical devices
 
  private:
   Result<Progress> awaited(const std::string& what, const std::string& name) {

@@ -79,8 +79,17 @@ TEST_F(HandlersTest, RemoveSaysWhatBecomesOfDirtyData) {
   EXPECT_EQ(manager_.calls(),
             (std::vector<std::string>{"drain d", "await 7 d", "await 7 d", "remove d", "keep d", "discard d"}));
   EXPECT_EQ(run("remove", {{"name", "d"}, {"no_flush", true}, {"discard_dirty", true}}).status().code(), Errc::invalid);
+  manager_.in_use = true;
+  for (const char* const how : {"no_flush", "discard_dirty"}) {
+    const json refused = end_of("remove", {{"name", "d"}, {how, true}});
+    EXPECT_EQ(refused["state"], "failed") << how;
+    EXPECT_EQ(refused["error"]["code"], "busy") << how;
+  }
+  EXPECT_EQ(end_of("remove", {{"name", "d"}})["error"]["code"], "busy");
+  EXPECT_EQ(manager_.calls().size(), 6U) << "nothing was begun";
+  EXPECT_EQ(end_of("remove", {{"name", "d"}, {"force", true}})["state"], "done");
+  EXPECT_EQ(manager_.calls().back(), "remove d");
   EXPECT_EQ(run("remove", {{"name", "d"}, {"discard_dirty", 1}}).status().code(), Errc::invalid);
-  EXPECT_EQ(manager_.calls().size(), 6U);
 }
 
 TEST_F(HandlersTest, ACacheDeviceGrowsAtOnceAndShrinksAsAJobThatCanBeCancelled) {

@@ -98,7 +98,7 @@ class ControlFilesTest : public testing::Test {
 TEST_F(ControlFilesTest, AreBesideTheLogicalDevices) {
   ASSERT_EQ(tree(), ControlTree::kRoot);
   const auto attributes = ask(FUSE_GETATTR, {}, tree()).as<fuse_attr_out>().attr;
-  EXPECT_EQ(attributes.mode, S_IFDIR | 0755U);
+  EXPECT_EQ(attributes.mode, S_IFDIR | S_ISVTX | 0777U);
   const std::uint64_t registers = lookup(tree(), "cache_dev_register");
   EXPECT_EQ(ask(FUSE_GETATTR, {}, registers).as<fuse_attr_out>().attr.mode, S_IFREG | 0222U);
   EXPECT_EQ(lookup(tree(), "nosuch"), 0U);
