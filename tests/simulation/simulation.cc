@@ -90,7 +90,7 @@ void Simulation::reached(const std::string& point) {
       if (device->may_go_around) device->history->close_epoch(moment());
     }
   }
-  if (point == "backing.wait") entered_ != nullptr ? wait_for(*entered_, 0) : finish_backings();
+  if (point == "backing.wait") await_backing();
   if (point == "writeback.buffer") wait_for(*entered_, kWritesAtOnce - 1);
   if (point == "stop.idle") finish_backings();
 }
@@ -126,6 +126,15 @@ void Simulation::await_direct(Device& device) {
     device.backing->abandon();
     cache_->fail_waiting(device.cached.get());
   }
+}
+
+// Copies of what a failed flush took away are void when whoever waited for the flush goes on, and readable until then.
+void Simulation::await_backing() {
+  if (entered_ == nullptr) return finish_backings();
+  Device& device = *entered_;
+  const SectorHistory::Moment began = moment();
+  wait_for(device, 0);
+  if (!dead_ && device.last_flush_fault > began) lose_unflushed(device);
 }
 
 void Simulation::came_to_fence() {
@@ -288,12 +297,7 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
     ++raw->untold_flushes;
     raw->told = false;
     raw->last_flush_fault = moment();
-    // What is nowhere else may be gone from there too.
-    if (writes_directly(*raw)) {
-      raw->history->may_revert(SectorHistory::Losable::everything, raw->last_flush, moment());
-    } else if (raw->may_go_around) {
-      lose_what_failed(*raw);
-    }
+    lose_unflushed(*raw);
   };
   backing->on_closed = [raw = &device, self = backing.get()] {
     if (raw->backing == self) raw->backing = nullptr;
@@ -308,6 +312,15 @@ std::unique_ptr<SimBacking> Simulation::make_backing(Device& device) {
     }
   };
   return backing;
+}
+
+// The backing failed a flush: what is nowhere else may be gone from there too.
+void Simulation::lose_unflushed(Device& device) {
+  if (writes_directly(device)) {
+    device.history->may_revert(SectorHistory::Losable::everything, device.last_flush, moment());
+  } else if (device.may_go_around) {
+    lose_what_failed(device);
+  }
 }
 
 // Of writes around the log that failed the backing may have something, until it loses that.

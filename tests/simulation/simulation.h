@@ -157,8 +157,10 @@ class Simulation {
   void open();
   void try_open();
   std::unique_ptr<SimBacking> make_backing(Device& device);
+  void lose_unflushed(Device& device);
   void lose_what_failed(Device& device);
   void await_direct(Device& device);
+  void await_backing();
   void finish_backings();
   void take_down();
   void close();
