@@ -165,6 +165,13 @@ p unregister other
 p register "$SHM/other"
 check durable "$(p status --json | jq -r '.cache_devs[] | select(.label == "other") | .ack')" "the same, registered"
 check "db" "$(ls "$MNT")" "what is there without what was removed"
+p unregister other
+p restore "$T/saved.toml" >"$T/out" || true  # vm 2 has no backing
+grep -qx "register $SHM/other" "$T/out" || wrong "restore did: $(cat "$T/out")"
+grep -qx "add vm1 $T/vm1" "$T/out" || wrong "restore did: $(cat "$T/out")"
+check "db vm1" "$(ls -1 "$MNT" | xargs)" "what is there once it is restored"
+p remove vm1
+p unregister other
 mv "$SHM/other" "$SHM/away"
 p umount "$MNT"
 p mount "$MNT" --json 2>/dev/null | jq -e '.problems | length == 3' >/dev/null || wrong "no problems in JSON"

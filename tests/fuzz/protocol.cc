@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <vector>
 
 #include "base/check.h"
@@ -10,6 +11,7 @@
 #include "cli/status_text.h"
 #include "control/asio.h"
 #include "control/command_table.h"
+#include "control/control_tree.h"
 #include "control/event_log.h"
 #include "control/http_parser.h"
 #include "control/http_view.h"
@@ -197,6 +199,39 @@ void read_reply(const std::string& body) {
   }
 }
 
+// What somebody writes into files of the tree: the path inside it, a newline, and the text.
+void write_into_tree(const std::string& input, EchoManager& manager) {
+  Jobs jobs;
+  EventLog events;
+  const CommandContext context{manager, "/mnt", [] {}, jobs, events};
+  const auto at_once = [](const std::function<void()>& what) {
+    what();
+    return true;
+  };
+  ControlTree tree(context, at_once, at_once, [] {});
+  const std::size_t line = std::min(input.find('\n'), input.size());
+  std::uint64_t at = ControlTree::kRoot;
+  for (std::size_t begin = 0; begin < line;) {
+    const std::size_t end = std::min(input.find('/', begin), line);
+    const auto node = tree.lookup(at, std::string_view(input).substr(begin, end - begin));
+    if (!node) return;
+    PCACHE_CHECK(tree.find(node->inode)->name == node->name, "what is found by name is found by its inode");
+    at = node->inode;
+    begin = end + 1;
+  }
+  if (tree.find(at)->directory) return;  // the kernel writes into files alone
+  const int calls = manager.calls();
+  (void)tree.read(at);
+  PCACHE_CHECK(manager.calls() == calls, "reading changes nothing");
+  std::promise<Status> ended;
+  tree.write(at, input.substr(std::min(line + 1, input.size())), [&ended](const Status& s) { ended.set_value(s); });
+  const Status outcome = ended.get_future().get();
+  jobs.stop();
+  const auto told = tree.read(tree.lookup(ControlTree::kRoot, "last_error")->inode);
+  PCACHE_CHECK(outcome.ok() == told->empty(), "whoever looks finds the error");
+  PCACHE_CHECK(std::count(told->begin(), told->end(), '\n') <= 1, "in one line");
+}
+
 void find_socket(const std::string& mount_point) {
   const std::string path = control_socket_path(mount_point);
   PCACHE_CHECK(path.size() < 108, "the kernel takes the path of the socket");
@@ -214,6 +249,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_reply(input.rest());
   } else if (kind == 'm') {
     find_socket(input.rest());
+  } else if (kind == 't' || kind == 'T') {
+    EchoManager manager(kind == 't' ? Errc::ok : Errc::busy);
+    write_into_tree(input.rest(), manager);
   } else if (kind == 'a') {
     (void)parse_http_address(input.rest());
   } else if (kind == 'h') {
