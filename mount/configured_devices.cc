@@ -93,6 +93,13 @@ std::vector<std::string> ConfiguredDevices::bring_up() {
     if (as_configured.ok()) continue;
     problems.push_back(problem("logical device " + device.name, device.place, as_configured.message()));
   }
+  for (const LogicDevStats& held : report.logic_devs) {
+    const auto configures = [&](const ConfiguredLogicDev& device) { return device.name == held.name; };
+    if (held.state == "running" || held.state == "parked") continue;
+    if (std::any_of(config_.logic_devs.begin(), config_.logic_devs.end(), configures)) continue;
+    problems.push_back("logical device " + held.name + " is " + held.state + ": " + held.detail);
+    spdlog::error("{}", problems.back());
+  }
   if (!config_.empty()) retrier_.start();
   return problems;
 }

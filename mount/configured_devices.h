@@ -22,8 +22,8 @@ class ConfiguredDevices {
   // Waits for what is being brought up.
   ~ConfiguredDevices() { retrier_.stop(); }
 
-  // Opens and adds everything, and begins to try again. Returns what is not as it is configured, a line each. Called
-  // once, before anything else.
+  // Opens and adds everything, and begins to try again. Returns what is not as it is configured, and which other
+  // logical devices of the open cache devices did not come up, a line each. Called once, before anything else.
   std::vector<std::string> bring_up();
 
   // Opens the cache device at `path`, as it is configured by its label, and adds what is configured to be on it.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "base/setting_help.h"
 #include "base/size_text.h"
 #include "base/units.h"
 
@@ -174,6 +175,8 @@ std::string setting_names() {
   for (const SettingInfo& info : kSettings) names += (names.empty() ? "" : ", ") + std::string(info.name);
   return names;
 }
+
+std::string setting_rule(Setting setting) { return rule_of(setting_info(setting)); }
 
 Status unknown_setting(std::string_view name) {
   return Status(Errc::invalid, "there is no setting '" + std::string(name) + "'; there are " + setting_names());

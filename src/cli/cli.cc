@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/size_text.h"
@@ -55,10 +56,36 @@ int run_completed_words(const std::string& kind, const std::string& mount, bool 
   return print(lines);
 }
 
+// As if they had been typed after `pcachefs`.
+int run_words(std::vector<std::string> words, const CliActions& actions) {
+  words.insert(words.begin(), "pcachefs");
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  return run_cli(static_cast<int>(pointers.size()), pointers.data(), actions);
+}
+
+// What would be in the way of those who look for it in the directory: what is there already.
+std::string hidden_by_mount(const std::string& mount_point) {
+  constexpr std::size_t kNamed = 3;
+  std::string names;
+  std::size_t count = 0;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(mount_point, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (++count <= kNamed) names += (names.empty() ? "" : ", ") + entry->path().filename().string();
+  }
+  if (count == 0) return "";
+  if (count > kNamed) names += " and " + std::to_string(count - kNamed) + " more";
+  return mount_point + " is not empty: as long as it is mounted, " + names + " cannot be seen there";
+}
+
 // What could not be brought up is said, and where there is nothing, what to do next.
 int run_mount_command(const CliActions& actions, const MountArgs& args, bool as_json) {
   std::vector<std::string> problems;
+  const std::string hidden = hidden_by_mount(args.mount_point);
+  if (args.foreground && !hidden.empty()) warn(hidden);  // what follows returns at its end
   if (Status status = actions.mount(args, problems); !status.ok()) return report(status);
+  if (args.foreground) return 0;
   std::string next;
   if (args.caches.empty() && args.config.empty()) {
     next = "nothing is configured in " + config_dir() +
@@ -66,27 +93,49 @@ int run_mount_command(const CliActions& actions, const MountArgs& args, bool as_
   }
   if (as_json) {
     nlohmann::json reply = {{"schema", schema_json()}, {"problems", problems}};
+    reply["warnings"] = hidden.empty() ? nlohmann::json::array() : nlohmann::json::array({hidden});
     if (!next.empty()) reply["next"] = next;
     return print_json(reply);
   }
+  if (!hidden.empty()) warn(hidden);
   for (const std::string& problem : problems) warn(problem);
-  return next.empty() || args.foreground ? 0 : print(next + "\n");
+  return next.empty() ? 0 : print(next + "\n");
 }
 
-// The first word that should be a command, or an option before it, and is neither; null if there is none.
-const char* unknown_word(const CLI::App& app, int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
+std::vector<const CLI::App*> below(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+// "pcachefs config": as one types it.
+std::string words_for(const CLI::App& app) {
+  return (app.get_parent() == nullptr ? "" : words_for(*app.get_parent()) + " ") + app.get_name();
+}
+
+// The command that the words begin with, or the one that they are below. Errors: invalid, naming the first word that
+// should be a command, or an option before it, and is neither.
+Result<const CLI::App*> command_of(const CLI::App& app, const std::vector<std::string>& words) {
+  const CLI::App* at = &app;
+  for (std::size_t i = 0; i < words.size() && !below(*at).empty(); ++i) {
+    const std::string& word = words[i];
+    const Status unknown(Errc::invalid,
+                         "there is no command or option '" +
+                             (at == &app ? word : words_for(*at).substr(app.get_name().size() + 1) + " " + word) +
+                             "'; see " + words_for(*at) + " --help");
     if (word.empty() || word[0] != '-') {
-      const auto commands = app.get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
-      return commands.empty() ? argv[i] : nullptr;
+      const auto commands = below(*at);
+      const auto named = std::find_if(commands.begin(), commands.end(),
+                                      [&](const CLI::App* command) { return command->get_name() == word; });
+      if (named == commands.end()) return unknown;
+      at = *named;
+      continue;
     }
     const std::string name = word.substr(0, word.find('='));
-    const CLI::Option* option = app.get_option_no_throw(name);
-    if (option == nullptr) return argv[i];
+    const CLI::Option* option = at->get_option_no_throw(name);
+    if (option == nullptr) option = app.get_option_no_throw(name);
+    if (option == nullptr) return unknown;
     if (name == word && option->get_items_expected_max() > 0) ++i;  // its value
   }
-  return nullptr;
+  return at;
 }
 
 }  // namespace
@@ -95,10 +144,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   if (auto words = words_of_mount_helper(argc, argv)) {
     if (!*words) return report(words->status());
     if ((*words)->empty()) return 0;
-    (*words)->insert((*words)->begin(), "pcachefs");
-    std::vector<char*> pointers;
-    for (std::string& word : **words) pointers.push_back(word.data());
-    return run_cli(static_cast<int>(pointers.size()), pointers.data(), actions);
+    return run_words(std::move(**words), actions);
   }
 
   CLI::App app("pcachefs: persistent memory in front of slow block devices, as files");
@@ -142,7 +188,7 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
                          "Serve cache devices as files, those that are configured or those that are "
                          "named; returns when the mount is ready\n\n"
                          "Example: pcachefs mount /mnt/pcache");
-  mount_command->add_option("MNT", mount_args.mount_point, "An empty directory")->required();
+  mount_command->add_option("MNT", mount_args.mount_point, "A directory, commonly an empty one")->required();
   mount_command->add_option("--cache", mount_args.caches, "A cache device; may be repeated")->type_name("CACHE");
   mount_command
       ->add_option("-o", mount_options,
@@ -247,6 +293,11 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
       "top", "Show what the logical devices do, live, until q is pressed\n\nExample: pcachefs top --interval 0.5");
   top->add_option("--interval", top_interval, "Seconds between two looks, 0.1 to 60; default: 1")->type_name("S");
 
+  std::vector<std::string> helped;
+  CLI::App* help =
+      app.add_subcommand("help", "Print what a command does and takes, or all commands\n\nExample: pcachefs help add");
+  help->add_option("COMMAND", helped, "The command");
+  app.set_version_flag("-V,--version", std::string("pcachefs ") + kVersion, "Print the version");
   CLI::App* version = app.add_subcommand("version", "Print the version\n\nExample: pcachefs version");
 
   std::string completed_kind;
@@ -256,14 +307,13 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
   const CLI::Option* completed_option =
       completion->add_option("--of", completed_kind, "Print only what a word of this kind (NAME, KEY, JOB) can be")
           ->type_name("KIND");
+  std::string manual_part;
   CLI::App* manual = app.add_subcommand("manual", "Print the commands for the manual page")->group("");
+  manual->add_option("PART", manual_part, "settings: the settings for theirs")->check(CLI::IsMember({"settings"}));
 
   report_as_json(std::find(argv, argv + argc, std::string_view("--json")) != argv + argc);
   // Named before CLI11 sees it: without a subcommand it would only say that one is required.
-  if (const char* unknown = unknown_word(app, argc, argv)) {
-    return report(
-        Status(Errc::invalid, std::string("there is no command or option '") + unknown + "'; see pcachefs --help"));
-  }
+  if (const auto command = command_of(app, {argv + 1, argv + argc}); !command) return report(command.status());
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -322,7 +372,12 @@ int run_cli(int argc, char** argv, const CliActions& actions) {
     return as_json ? print_json({{"schema", schema_json()}, {"script", script}}) : print(script);
   }
   if (completion->parsed()) return run_completed_words(completed_kind, mount, as_json);
-  if (manual->parsed()) return print(manual_text(app));
+  if (help->parsed()) {
+    if (const auto command = command_of(app, helped); !command) return report(command.status());
+    helped.emplace_back("--help");
+    return run_words(std::move(helped), actions);
+  }
+  if (manual->parsed()) return print(manual_part.empty() ? manual_text(app) : settings_manual_text());
   if (!version->parsed()) return 0;
   if (as_json) return print_json({{"schema", schema_json()}, {"version", kVersion}});
   return print(std::string("pcachefs ") + kVersion + "\n");

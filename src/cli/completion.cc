@@ -85,7 +85,8 @@ constexpr const char* kScriptEnd = R"bash(
   fi
   [ "$kind" != LABEL ] || [[ ${now#"$list"} != [./~]* ]] || kind=PATH
   case $kind in
-    OPTION|COMMAND) ;;
+    OPTION) ;;
+    COMMAND) [ "${#words[@]}" -gt 0 ] || read -ra words <<<"${commands[pcachefs]}" ;;
     CACHE|PATH|BACKING|IMAGE|FILE) files=-f ;;
     MNT) files=-d ;;
     *)

@@ -161,7 +161,8 @@ Result<json> DaemonCommands::args_of(const Form& form) const {
     for (const std::string& value : word.values) given += (given.empty() ? "" : ",") + value;
     if (argument.kind == ArgKind::settings && !mode_.empty()) given += (given.empty() ? "mode=" : ",mode=") + mode_;
     if (given.empty() && word.option->count() == 0) continue;
-    auto value = argument_from_word(argument, argument.kind == ArgKind::path ? absolute(given) : given);
+    auto value =
+        argument_from_word(argument, argument.kind == ArgKind::path ? absolute(given) : given, word.option->get_name());
     if (!value) return value.status();
     args[argument.name] = std::move(*value);
   }

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "base/setting_help.h"
 #include "cli/command_walk.h"
 
 namespace pcache {
@@ -32,8 +33,8 @@ std::string options_text(const std::vector<const CLI::Option*>& options) {
   return text;
 }
 
-std::string synopsis(const CLI::App& command) {
-  std::string text = "pcachefs " + command.get_name();
+std::string synopsis(const CLI::App& command, const std::string& before) {
+  std::string text = before + " " + command.get_name();
   for (const CLI::Option* word : options_of(command, true)) {
     text += word->get_required() ? " " + word->get_name() : " [" + word->get_name() + "]";
   }
@@ -41,11 +42,11 @@ std::string synopsis(const CLI::App& command) {
 }
 
 // The texts of help end with an example, of which the command is the rest of the line.
-std::string command_text(const CLI::App& command) {
+std::string command_text(const CLI::App& command, const std::string& before) {
   static const std::string kExample = "\n\nExample: ";
   const std::string help = command.get_description();
   const std::size_t example = help.find(kExample);
-  std::string text = "## " + synopsis(command) + "\n\n" + plain(help.substr(0, example)) + ".\n\n";
+  std::string text = "## " + synopsis(command, before) + "\n\n" + plain(help.substr(0, example)) + ".\n\n";
   for (const CLI::Option* word : options_of(command, true)) {
     text += "_" + plain(word->get_name()) + "_\n\t" + plain(word->get_description()) + "\n\n";
   }
@@ -58,9 +59,23 @@ std::string command_text(const CLI::App& command) {
 
 }  // namespace
 
+std::string settings_manual_text() {
+  std::string text;
+  for (const SettingInfo& info : all_settings()) {
+    text += "*" + plain(info.name) + "*\n\t" + plain(setting_help(info.setting)) + " It is " +
+            plain(setting_rule(info.setting)) + "; default: " + plain(format_setting(info.setting, info.standard)) +
+            plain(".") + "\n\n";
+  }
+  return text;
+}
+
 std::string manual_text(const CLI::App& app) {
   std::string text = "# COMMANDS\n\n";
-  for (const CLI::App* command : commands_of(app)) text += command_text(*command);
+  for (const CLI::App* command : commands_of(app)) {
+    const auto below = commands_of(*command);
+    if (below.empty()) text += command_text(*command, "pcachefs");
+    for (const CLI::App* one : below) text += command_text(*one, "pcachefs " + command->get_name());
+  }
   return text + "# OPTIONS OF ALL COMMANDS\n\n" + options_text(options_of(app, false));
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <sstream>
 #include <string_view>
 
 namespace pcache {
@@ -11,16 +10,36 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-// Options of fstab that say how and when mount(8) mounts, or ask for what a mount is anyway: no programs, devices or
-// times are on it.
+// Options of fstab that say how and when mount(8) mounts, or ask for what a mount is anyway: no programs, devices,
+// times or links are on it, and its one directory has nothing to be written.
 bool is_for_mount(std::string_view option) {
-  static constexpr std::array kOptions{"rw",       "defaults", "auto",       "noauto",       "user",     "nouser",
-                                       "users",    "owner",    "group",      "nofail",       "_netdev",  "dev",
-                                       "nodev",    "suid",     "nosuid",     "exec",         "noexec",   "async",
-                                       "relatime", "atime",    "noatime",    "strictatime",  "diratime", "nodiratime",
-                                       "silent",   "loud",     "norelatime", "nostrictatime"};
-  return std::find(kOptions.begin(), kOptions.end(), option) != kOptions.end() || option.starts_with("x-") ||
-         option.starts_with("X-") || option.starts_with("comment=");
+  static constexpr std::array kOptions{
+      "rw",         "defaults", "auto",       "noauto",        "user",       "nouser",      "users",    "owner",
+      "group",      "nofail",   "_netdev",    "dev",           "nodev",      "suid",        "nosuid",   "exec",
+      "noexec",     "async",    "relatime",   "atime",         "noatime",    "strictatime", "diratime", "nodiratime",
+      "silent",     "loud",     "norelatime", "nostrictatime", "lazytime",   "nolazytime",  "dirsync",  "iversion",
+      "noiversion", "mand",     "nomand",     "symfollow",     "nosymfollow"};
+  static constexpr std::array kWithValue{
+      "x-", "X-", "comment=", "context=", "fscontext=", "defcontext=", "rootcontext=", "helper=", "uhelper="};
+  return std::find(kOptions.begin(), kOptions.end(), option) != kOptions.end() ||
+         std::any_of(kWithValue.begin(), kWithValue.end(),
+                     [&](const char* begin) { return option.starts_with(begin); });
+}
+
+// At commas, but not at those of a text in double quotes, which contexts have.
+Words split(const std::string& options) {
+  Words all(1);
+  bool is_quoted = false;
+  for (const char c : options) {
+    is_quoted = is_quoted != (c == '"');
+    if (c == ',' && !is_quoted) {
+      all.emplace_back();
+    } else {
+      all.back() += c;
+    }
+  }
+  std::erase(all, "");
+  return all;
 }
 
 // What stands before the arguments of both: -t TYPE, -N NAMESPACE, -o OPTIONS and letters.
@@ -57,8 +76,16 @@ Result<Words> mount_words(const Given& given) {
   Words words{"mount", "--source", given.words[0]};
   if (given.words[0] != "none" && given.words[0] != "pcachefs") words.insert(words.end(), {"--cache", given.words[0]});
   std::string own;
-  std::istringstream options(given.options);
-  for (std::string option; std::getline(options, option, ',');) {
+  for (const std::string& option : split(given.options)) {
+    if (option == "remount") {
+      return Status(Errc::invalid,
+                    "a pcachefs cannot be remounted: pcachefs set changes settings of logical devices while "
+                    "it is mounted; for other options unmount it and mount it again");
+    }
+    if (option == "sync") {
+      own = "ack=durable" + (own.empty() ? "" : "," + own);  // first, for one that is given counts more
+      continue;
+    }
     if (option == "ro") {
       return Status(Errc::invalid, "a pcachefs is never mounted read-only; mount what is on its files so");
     }

@@ -26,8 +26,8 @@ std::string bare_status(const json& status) {
   const auto add = [&out](const std::string& device, const json& fields) {
     for (const auto& [key, value] : fields.items()) {
       if (value.is_structured()) continue;
-      out +=
-          device + "\t" + key + "\t" + (value.is_string() ? printable(text(fields, key.c_str())) : value.dump()) + "\n";
+      const std::string shown = value.is_string() ? printable(text(fields, key.c_str())) : value.dump();
+      out += device + "\t" + key + "\t" + (shown.empty() ? "-" : shown) + "\n";
     }
   };
   for (const json& cache : list(status, "cache_devs")) add(printable(text(cache, "label")), cache);

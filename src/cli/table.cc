@@ -29,7 +29,11 @@ std::size_t width_of(const std::string& text) {
 }  // namespace
 
 std::string size_text(std::uint64_t bytes, const OutputStyle& style) {
-  return style.exact ? std::to_string(bytes) : format_size(bytes);
+  if (style.exact) return std::to_string(bytes);
+  std::string text = format_size(bytes);
+  if (!style.bare) return text;
+  text.erase(text.find(' '), 1);
+  return text.ends_with("iB") ? text.substr(0, text.size() - 2) : text;
 }
 
 std::string alarm_text(const std::string& word, const OutputStyle& style) {

@@ -14,7 +14,7 @@ struct OutputStyle {
   bool color = false;  // on a terminal, unless NO_COLOR is set
 };
 
-// "8 KiB", or "8192".
+// "8 KiB", "8K" in listings for scripts, or "8192".
 std::string size_text(std::uint64_t bytes, const OutputStyle& style);
 
 // A word that nobody shall overlook, in a colour.

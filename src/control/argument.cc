@@ -56,22 +56,35 @@ bool has_form(ArgKind kind, const json& value) {
   return false;
 }
 
-Status read_settings(const Argument& argument, const json& object, Settings& settings) {
+Status read_settings(const json& object, Settings& settings) {
   for (const auto& [key, value] : object.items()) {
-    const Status read = parse_assignment(key + "=" + setting_word(value), settings);
-    if (!read.ok()) return wrong(argument, read.message());
+    if (Status read = parse_assignment(key + "=" + setting_word(value), settings); !read.ok()) return read;
   }
-  const Status checked = check_settings(settings);
-  return checked.ok() ? checked : wrong(argument, checked.message());
+  return check_settings(settings);
 }
 
-Status read_keys(const Argument& argument, const json& names, SettingSet& keys) {
+Status read_keys(const json& names, SettingSet& keys) {
   for (const json& name : names) {
     const auto setting = find_setting(name.get<std::string>());
-    if (!setting) return wrong(argument, unknown_setting(name.get<std::string>()).message());
+    if (!setting) return unknown_setting(name.get<std::string>());
     keys.set(static_cast<std::size_t>(*setting));
   }
   return Status();
+}
+
+// {"KEY": "VALUE"} of "KEY=VALUE,...".
+Result<json> assignments(const std::string& word) {
+  json object = json::object();
+  std::istringstream in(word);
+  for (std::string part; std::getline(in, part, ',');) {
+    if (part.empty()) continue;
+    const std::size_t equals = part.find('=');
+    if (equals == std::string::npos) return Status(Errc::invalid, "'" + part + "' is not of the form KEY=VALUE");
+    const std::string key = part.substr(0, equals);
+    if (object.contains(key)) return Status(Errc::invalid, "setting " + key + " is given twice");
+    object[key] = part.substr(equals + 1);
+  }
+  return object;
 }
 
 }  // namespace
@@ -129,10 +142,12 @@ Result<Args> check_args(const std::string& command, const std::vector<Argument>&
     }
     if (!has_form(argument.kind, *value)) return wrong(argument, std::string("it is not ") + form_of(argument.kind));
     if (argument.kind == ArgKind::settings) {
-      if (Status read = read_settings(argument, *value, args.settings_); !read.ok()) return read;
+      if (Status read = read_settings(*value, args.settings_); !read.ok()) {
+        return wrong(argument, read.message());
+      }
     }
     if (argument.kind == ArgKind::keys) {
-      if (Status read = read_keys(argument, *value, args.keys_); !read.ok()) return read;
+      if (Status read = read_keys(*value, args.keys_); !read.ok()) return wrong(argument, read.message());
     }
     if (argument.need == Need::required && value->empty() && (value->is_object() || value->is_array())) {
       return wrong(argument, "no setting is given");
@@ -142,27 +157,28 @@ Result<Args> check_args(const std::string& command, const std::vector<Argument>&
   return args;
 }
 
-Result<json> argument_from_word(const Argument& argument, const std::string& word) {
+Result<json> argument_from_word(const Argument& argument, const std::string& word, const std::string& called) {
+  const auto no_value = [&](const std::string& why) { return Status(Errc::invalid, called + ": " + why); };
   switch (argument.kind) {
     case ArgKind::text:
     case ArgKind::path:
       return json(word);
     case ArgKind::size: {
       const auto size = parse_size(word);
-      return size ? Result<json>(json(*size)) : wrong(argument, size.status().message());
+      return size ? Result<json>(json(*size)) : no_value(size.status().message());
     }
     case ArgKind::number: {
       std::uint64_t value = 0;
       const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
       if (word.empty() || error != std::errc() || end != word.data() + word.size()) {
-        return wrong(argument, "'" + word + "' is not " + form_of(argument.kind));
+        return no_value("'" + word + "' is not " + form_of(argument.kind));
       }
       return json(value);
     }
     case ArgKind::flag:
       if (word == "1" || word == "true") return json(true);
       if (word == "0" || word == "false") return json(false);
-      return wrong(argument, "'" + word + "' is not " + form_of(argument.kind));
+      return no_value("'" + word + "' is not " + form_of(argument.kind));
     case ArgKind::keys: {
       json names = json::array();
       std::istringstream in(word);
@@ -170,22 +186,16 @@ Result<json> argument_from_word(const Argument& argument, const std::string& wor
         if (!name.empty()) names.push_back(name);
       }
       SettingSet keys;
-      if (Status read = read_keys(argument, names, keys); !read.ok()) return read;
+      if (Status read = read_keys(names, keys); !read.ok()) return read;
       return names;
     }
     case ArgKind::settings:
       break;
   }
-  json object = json::object();
-  std::istringstream in(word);
-  for (std::string part; std::getline(in, part, ',');) {
-    if (part.empty()) continue;
-    const std::size_t equals = part.find('=');
-    if (equals == std::string::npos) return wrong(argument, "'" + part + "' is not of the form KEY=VALUE");
-    object[part.substr(0, equals)] = part.substr(equals + 1);
-  }
+  auto object = assignments(word);
+  if (!object) return object;
   Settings settings;
-  if (Status read = read_settings(argument, object, settings); !read.ok()) return read;
+  if (Status read = read_settings(*object, settings); !read.ok()) return read;
   return object;
 }
 

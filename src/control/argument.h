@@ -59,7 +59,8 @@ class Args {
 // missing, of another kind, or that the command does not take.
 Result<Args> check_args(const std::string& command, const std::vector<Argument>& takes, const nlohmann::json& given);
 
-// The value that a word gives an argument. Errors: invalid, naming the argument.
-Result<nlohmann::json> argument_from_word(const Argument& argument, const std::string& word);
+// The value that a word gives an argument. Errors: invalid, beginning with `called`, what the argument is called where
+// the word was given; of settings and keys, naming those.
+Result<nlohmann::json> argument_from_word(const Argument& argument, const std::string& word, const std::string& called);
 
 }  // namespace pcache

@@ -64,7 +64,7 @@ Result<json> events(const CommandContext& context, const Args& args) {
 Result<json> metrics(const CommandContext& context, const Args& args) {
   const std::string format = args.has("format") ? args.text("format") : "prometheus";
   if (format != "prometheus" && format != "openmetrics") {
-    return Status(Errc::invalid, "argument 'format': it is 'prometheus' or 'openmetrics', not '" + format + "'");
+    return Status(Errc::invalid, "the format of metrics is 'prometheus' or 'openmetrics', not '" + format + "'");
   }
   const bool open = format == "openmetrics";
   return json{{"text", metrics_text(context.manager, open ? MetricsFormat::openmetrics : MetricsFormat::prometheus)}};

@@ -65,7 +65,7 @@ Status take_words(const Parameters& given, const char* command, json& args) {
   for (const Argument& argument : find_command(command)->args) {
     const auto it = given.find(argument.name);
     if (it == given.end()) continue;
-    auto value = argument_from_word(argument, it->second);
+    auto value = argument_from_word(argument, it->second, std::string("parameter '") + argument.name + "'");
     if (!value) return value.status();
     args[argument.name] = std::move(*value);
   }

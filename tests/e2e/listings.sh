@@ -68,6 +68,14 @@ for command in "ls" "status" "version" "get dev" "drain dev" "-q ls"; do
 done
 expect_error 3 nosuch p -q get nosuch
 
+say "status for scripts has no empty column, and sizes have no blanks"
+p status -H >"$T/out"
+awk -F'\t' 'NF != 3 || $3 == "" { exit 1 }' "$T/out" || wrong "status -H has an empty column: $(cat "$T/out")"
+grep -q $'\tdetail\t-$' "$T/out" || wrong "status -H has no detail: $(cat "$T/out")"
+p ls -H >"$T/out"
+grep -Eq $'\t[0-9.]+[KMG]\t' "$T/out" || wrong "ls -H: $(cat "$T/out")"
+if grep -q ' [KM]iB' "$T/out"; then wrong "ls -H: $(cat "$T/out")"; fi
+
 say "the version"
 p version | grep -Eq '^pcachefs [0-9]+\.[0-9]+\.[0-9]+$' || wrong "version says: $(p version)"
 p version --json | jq -e '.version and .schema.major == 1' >/dev/null || wrong "no JSON of version"

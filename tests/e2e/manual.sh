@@ -20,6 +20,12 @@ sed -n '/^EXAMPLE/,/^SEE ALSO/p' "$T/text" | sed '1d;$d' >"$T/example.toml"
 [ "$(grep -c '^ *\[' "$T/example.toml")" -eq 3 ] || { cat "$T/text"; fail "the example is not there"; }
 p config show "$T/example.toml" >"$T/out" || { cat "$T/example.toml"; fail "its example is no configuration"; }
 
+say "it has every setting, with its default"
+for setting in $(p manual settings | sed -n 's/^\*\(.*\)\*$/\1/p' | tr -d '\\'); do
+  grep -q "^ *$setting\$" "$T/text" || fail "the setting $setting is missing"
+done
+tr -s '\n ' ' ' <"$T/text" | grep -q "dirty_high Once more than .* default: 50%" || fail "dirty_high is not explained"
+
 say "the page of the commands is rendered without a warning"
 render pcachefs.8
 [ "$(wc -l <"$T/text")" -gt 200 ] || fail "it has only $(wc -l <"$T/text") lines"
@@ -36,6 +42,11 @@ for command in $commands; do
     grep -q -- "$option\( \|,\|\$\)" "$T/section" || { cat "$T/section"; fail "option $option of $command is missing"; }
   done
   grep -q "Example: pcachefs $command" "$T/section" || fail "there is no example of $command"
+done
+
+for text in "pcachefs config check \[PATH\]" "cache_dev0/adm$" "user.pcachefs.NAME" "umount.fuse.pcachefs" \
+  "NO_COLOR" "/etc/pcachefs/pcachefs.toml" "/etc/default/pcachefs-" "/v1/stats" "pcachefs backing-start -p"; do
+  grep -q -- "$text" "$T/text" || fail "the page says nothing of $text"
 done
 
 say "bash completes"

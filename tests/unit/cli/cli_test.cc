@@ -10,6 +10,7 @@
 #include "control/command_table.h"
 #include "control/control_server.h"
 #include "control/version.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/control/fake_manager.h"
 
 namespace pcache {
@@ -372,6 +373,73 @@ TEST_F(CliTest, UsageErrorsAreOneLineAndCodeTwo) {
   }
   EXPECT_TRUE(formatted_.empty());
   EXPECT_TRUE(mounted_.empty());
+}
+
+TEST_F(CliTest, UsageErrorsNameWhatIsWrong) {
+  const auto error_of = [this](const std::vector<std::string>& words) {
+    EXPECT_EQ(run(words), 2) << testing::PrintToString(words);
+    EXPECT_TRUE(is_one_line_of_error()) << printed();
+    return err_;
+  };
+  EXPECT_EQ(error_of({"config", "chk"}),
+            "pcachefs: there is no command or option 'config chk'; see pcachefs config --help\n");
+}
+
+TEST_F(CliTest, ArgumentsThatAreWrongAreCalledWhatTheyAreOnTheCommandLine) {
+  const auto error_of = [this](const std::vector<std::string>& words) {
+    EXPECT_EQ(run(words), 2) << testing::PrintToString(words);
+    return err_;
+  };
+  EXPECT_EQ(error_of({"set", "db", "dirty_hihg=1"}).substr(0, 44), "pcachefs: there is no setting 'dirty_hihg'; ");
+  EXPECT_EQ(error_of({"set", "db", "dirty_high=10%", "dirty_high=20%"}),
+            "pcachefs: setting dirty_high is given twice\n");
+  EXPECT_EQ(error_of({"add", "db", "/b", "--mode", "writeback", "-o", "mode=writearound"}),
+            "pcachefs: setting mode is given twice\n");
+  EXPECT_EQ(error_of({"grow", "fast", "8X"}).substr(0, 20), "pcachefs: SIZE: '8X'");
+  EXPECT_EQ(error_of({"add", "db", "/b", "--size", "8X"}).substr(0, 22), "pcachefs: --size: '8X'");
+}
+
+TEST_F(CliTest, HelpAndTheVersionCanBeAskedForInManyWays) {
+  for (const char* words : {"--version", "-V"}) {
+    EXPECT_EQ(run({words}), 0) << printed();
+    EXPECT_EQ(out_, std::string("pcachefs ") + kVersion + "\n");
+  }
+  ASSERT_EQ(run({"add", "--help"}), 0);
+  const std::string of_add = out_;
+  EXPECT_EQ(run({"help", "add"}), 0) << printed();
+  EXPECT_EQ(out_, of_add);
+  ASSERT_EQ(run({"config", "check", "--help"}), 0);
+  const std::string of_check = out_;
+  EXPECT_EQ(run({"help", "config", "check"}), 0) << printed();
+  EXPECT_EQ(out_, of_check);
+  ASSERT_EQ(run({"--help"}), 0);
+  const std::string of_all = out_;
+  EXPECT_EQ(run({"help"}), 0) << printed();
+  EXPECT_EQ(out_, of_all);
+  EXPECT_EQ(run({"help", "bogus"}), 2);
+}
+
+TEST_F(CliTest, AMountOverFilesSaysWhatItHides) {
+  const TempDir dir;
+  ASSERT_EQ(run({"mount", dir.path(), "--cache", "/c"}), 0);
+  EXPECT_EQ(err_, "");
+  std::filesystem::create_directory(dir / "precious");
+  ASSERT_EQ(run({"mount", dir.path(), "--cache", "/c"}), 0);
+  EXPECT_NE(err_.find("warning: " + dir.path() + " is not empty: as long as it is mounted, precious"),
+            std::string::npos)
+      << printed();
+  ASSERT_EQ(run({"mount", dir.path(), "--cache", "/c", "--json"}), 0);
+  EXPECT_EQ(json::parse(out_)["warnings"].size(), 1U) << printed();
+}
+
+TEST_F(CliTest, EverySettingIsInTheManual) {
+  ASSERT_EQ(run({"manual", "settings"}), 0) << printed();
+  for (const SettingInfo& info : all_settings()) {
+    std::string name = info.name;
+    for (std::size_t i = 0; (i = name.find('_', i)) != std::string::npos; i += 2) name.insert(i, "\\");
+    EXPECT_NE(out_.find("*" + name + "*\n\t"), std::string::npos) << name << " is not in\n" << out_;
+  }
+  EXPECT_NE(out_.find("default: 50%"), std::string::npos) << out_;
 }
 
 TEST_F(CliTest, SizesThatMakeNoSenseAreRefusedBeforeAnythingIsDone) {

@@ -49,6 +49,16 @@ TEST(MountHelper, MakesALineOfFstabACommand) {
               ElementsAre("mount", "--source", "/c", "--cache", "/c", "-o", "dirty_high=40%,allow_other", "--", "/m"));
 }
 
+TEST(MountHelper, TakesWhatIsForAnyFilesystem) {
+  EXPECT_THAT(
+      made({"mount.pcachefs", "/c", "/m", "-o",
+            "dirsync,lazytime,nolazytime,iversion,nosymfollow,context=\"a:b:c:s0:c1,c2\",helper=x,allow_other"}),
+      ElementsAre("mount", "--source", "/c", "--cache", "/c", "-o", "allow_other", "--", "/m"));
+  EXPECT_THAT(made({"mount.pcachefs", "/c", "/m", "-o", "allow_other,sync"}),
+              ElementsAre("mount", "--source", "/c", "--cache", "/c", "-o", "ack=durable,allow_other", "--", "/m"));
+  EXPECT_THAT(refused({"mount.pcachefs", "/c", "/m", "-o", "remount,allow_other"}), HasSubstr("cannot be remounted"));
+}
+
 TEST(MountHelper, TakesSeveralCacheDevicesOrNone) {
   EXPECT_THAT(made({"mount.pcachefs", "/a", "/m", "-o", "cache=/b,rw,cache=/c"}),
               ElementsAre("mount", "--source", "/a", "--cache", "/a", "--cache", "/b", "--cache", "/c", "--", "/m"));

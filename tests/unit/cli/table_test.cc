@@ -7,6 +7,14 @@
 namespace pcache {
 namespace {
 
+TEST(SizeText, HasNoBlankWhereItIsForScripts) {
+  EXPECT_EQ(size_text(64 << 20, {}), "64 MiB");
+  EXPECT_EQ(size_text(64 << 20, {.bare = true}), "64M");
+  EXPECT_EQ(size_text(3 << 19, {.bare = true}), "1.5M");
+  EXPECT_EQ(size_text(12, {.bare = true}), "12B");
+  EXPECT_EQ(size_text(64 << 20, {.bare = true, .exact = true}), "67108864");
+}
+
 using nlohmann::json;
 
 OutputStyle bare() {

@@ -72,22 +72,26 @@ TEST(Argument, WordsBecomeWhatTheCheckTakes) {
       {0, "n"}, {1, "/f"}, {2, "64K"}, {3, "0"}, {4, "1"}, {4, "true"}, {5, "dirty_low=5%"}, {5, "mode=writearound"}};
   for (const auto& [index, word] : good) {
     const Argument& argument = takes()[index];
-    const auto value = argument_from_word(argument, word);
+    const auto value = argument_from_word(argument, word, "it");
     ASSERT_TRUE(value.ok()) << argument.name << " " << value.status().message();
     json given = {{"name", "n"}};
     given[argument.name] = *value;
     EXPECT_TRUE(check_args("do", takes(), given).ok()) << argument.name;
   }
-  EXPECT_EQ(*argument_from_word(takes()[2], "64K"), 65536U);
+  EXPECT_EQ(*argument_from_word(takes()[2], "64K", "it"), 65536U);
   const std::pair<std::size_t, const char*> bad[] = {{2, "big"},  {2, ""},           {3, "-1"},
                                                      {3, "1x"},   {3, ""},           {4, "yes"},
                                                      {5, "mode"}, {5, "nonsense=1"}, {5, "mode=nonsense"}};
   for (const auto& [index, word] : bad) {
-    const auto value = argument_from_word(takes()[index], word);
+    const auto value = argument_from_word(takes()[index], word, "--it");
     ASSERT_FALSE(value.ok()) << word;
     EXPECT_EQ(value.status().code(), Errc::invalid);
-    EXPECT_NE(value.status().message().find(takes()[index].name), std::string::npos) << value.status().message();
+    const bool says_which = index == 5 || value.status().message().starts_with("--it: ");
+    EXPECT_TRUE(says_which && value.status().message().find("argument") == std::string::npos)
+        << value.status().message();
   }
+  const Status twice = argument_from_word(takes()[5], "dirty_low=1%,mode=writeback,dirty_low=2%", "--it").status();
+  EXPECT_EQ(twice.message(), "setting dirty_low is given twice");
 }
 
 }  // namespace
