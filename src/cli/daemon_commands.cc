@@ -229,6 +229,9 @@ int DaemonCommands::run(const std::string& mount, const Printing& printing) cons
   const std::string name = reset_ ? "stats-reset" : form.command->name;
   const auto args = args_of(form);
   if (!args) return report(args.status());
+  if (name == "stats" && !interval_.empty() && !args->contains("name")) {
+    return report(Status(Errc::invalid, "stats -i is of one logical device: name it"));
+  }
   if (!interval_.empty()) return run_intervals(mount, text(*args, "name"), printing);
   if (follow_) return follow_events(mount, number(*args, "after"), printing);
   if (const std::string loss = what_is_lost(name, *args); !loss.empty()) {
@@ -242,7 +245,8 @@ int DaemonCommands::run(const std::string& mount, const Printing& printing) cons
   if (name == "resize") {
     // Which also looks at the file, from which the kernel learns its size.
     const auto loop = grow_loop_device(text(*reply, "file"));
-    if (!loop && loop.status().code() != Errc::not_found) warn(loop.status().message() + "; losetup --set-capacity does that");
+    if (!loop && loop.status().code() != Errc::not_found)
+      warn(loop.status().message() + "; losetup --set-capacity does that");
   }
   if (check_) {
     const int code = as_json ? print_json(*reply) : print(health_text(*reply));

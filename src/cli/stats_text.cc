@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include "cli/json_fields.h"
+#include "cli/output.h"
 
 namespace pcache {
 namespace {
@@ -66,9 +68,28 @@ std::string bare_stats(const json& stats, const json& device, bool histograms) {
   return out;
 }
 
+// The same lines with one column more, in front.
+std::string with_name(const std::string& name, const std::string& lines) {
+  std::istringstream in(lines);
+  std::string out;
+  for (std::string line; std::getline(in, line);) out += printable(name) + "\t" + line + "\n";
+  return out;
+}
+
 }  // namespace
 
 std::string stats_text(const json& stats, bool histograms, const OutputStyle& style) {
+  if (stats.contains("stats")) {
+    std::string all;
+    for (const json& one : list(stats, "stats")) {
+      if (style.bare) {
+        all += with_name(text(object(one, "logic_dev"), "name"), stats_text(one, histograms, style));
+      } else {
+        all += stats_text(one, histograms, style);
+      }
+    }
+    return all;
+  }
   const auto device = stats.find("logic_dev");
   std::string out;
   if (device == stats.end() || !device->is_object()) return out;

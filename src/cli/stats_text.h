@@ -12,7 +12,8 @@ namespace pcache {
 std::string duration_text(std::uint64_t nanoseconds);
 
 // Counters and latencies of `stats` (what `stats --json` prints); with `histograms`, how many took how long.
-// With -H a line for each, of the name and the value; latencies in nanoseconds.
+// With -H a line for each, of the name and the value; latencies in nanoseconds. Where they are of every logical device,
+// the line begins with its name.
 std::string stats_text(const nlohmann::json& stats, bool histograms, const OutputStyle& style);
 
 }  // namespace pcache

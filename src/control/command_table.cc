@@ -96,9 +96,10 @@ const std::vector<Command>& table() {
       {"stats",
        anyone,
        at_once,
-       "Show what a logical device did since it was brought up or the last reset, and how long that took",
+       "Show what a logical device, or each of them, did since it was brought up or the last reset, and how long that "
+       "took",
        "stats db --hist",
-       {kName},
+       {{"name", text, optional, "Only this logical device", "all", true}},
        stats},
       {"stats-reset", owner, at_once, "Show the same, and begin anew", "stats-reset db", {kName}, reset_stats},
       {"flush",

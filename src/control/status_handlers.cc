@@ -40,17 +40,27 @@ Result<json> status(const CommandContext& context, const Args& args) {
 
 namespace {
 
-Result<json> activity(const CommandContext& context, const Args& args, bool reset) {
-  const auto activity = context.manager.activity(args.text("name"), reset);
+Result<json> activity(const CommandContext& context, const std::string& name, bool reset) {
+  const auto activity = context.manager.activity(name, reset);
   if (!activity) return activity.status();
   return activity_to_json(*activity);
 }
 
 }  // namespace
 
-Result<json> stats(const CommandContext& context, const Args& args) { return activity(context, args, false); }
+Result<json> stats(const CommandContext& context, const Args& args) {
+  if (args.has("name")) return activity(context, args.text("name"), false);
+  json all = json::array();
+  for (const LogicDevStats& device : context.report().logic_devs) {
+    if (auto one = activity(context, device.name, false))
+      all.push_back(std::move(*one));  // else it is gone, or missing
+  }
+  return json{{"stats", std::move(all)}};
+}
 
-Result<json> reset_stats(const CommandContext& context, const Args& args) { return activity(context, args, true); }
+Result<json> reset_stats(const CommandContext& context, const Args& args) {
+  return activity(context, args.text("name"), true);
+}
 
 Result<json> events(const CommandContext& context, const Args& args) {
   json list = json::array();

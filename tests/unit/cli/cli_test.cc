@@ -319,6 +319,8 @@ TEST_F(CliTest, IntervalsAreRatesALineEach) {
     EXPECT_TRUE(is_one_line_of_error()) << wrong << printed();
   }
   EXPECT_EQ(run({"stats", "d", "-i", "1", "0"}), 2);
+  EXPECT_EQ(run({"stats", "-i", "1", "2"}), 2);
+  EXPECT_NE(err_.find("name it"), std::string::npos) << printed();
   EXPECT_EQ(run({"stats", "d", "-i", "1", "--reset"}), 2);
   EXPECT_EQ(run({"top", "--json"}), 2);
   EXPECT_TRUE(is_json_error("invalid")) << printed();

@@ -494,7 +494,7 @@ TEST_F(ControlServerTest, PathsAreForLooking) {
   EXPECT_EQ(ask(get("/v1/status")).value()["cache_devs"][0]["label"], "fast");
   EXPECT_EQ(ask(get("/v1/stats?name=db")).value()["logic_dev"]["writes"], 3);
   EXPECT_EQ(ask(get("/v1/stats?name=a%20b%2Fc%C3%a9%zz%")).value()["logic_dev"]["name"], "a b/c\u00e9%zz%");
-  EXPECT_EQ(ask(get("/v1/stats")).status, 400);
+  EXPECT_EQ(ask(get("/v1/stats")).status, 200);
   EXPECT_EQ(ask(get("/v1/segments")).value()["cache_devs"][0]["owners"], json({0, 0, 1, -1, -1}));
   EXPECT_EQ(ask(get("/v1/jobs")).value()["jobs"], json::array());
   EXPECT_EQ(ask(get("/v1/describe")).value()["commands"][0]["name"], "register");

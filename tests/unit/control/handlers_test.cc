@@ -233,7 +233,15 @@ TEST_F(HandlersTest, StatsHaveCountersAndLatencies) {
   EXPECT_EQ(reply->at("latencies").at(0), expected);
   ASSERT_TRUE(run("stats-reset", {{"name", "d"}}).ok());
   EXPECT_EQ(manager_.calls(), (std::vector<std::string>{"activity d", "activity d reset"}));
-  EXPECT_EQ(run("stats").status().code(), Errc::invalid);
+  EXPECT_EQ(run("stats-reset").status().code(), Errc::invalid);
+  StatusReport report;
+  report.logic_devs.emplace_back().name = "a";
+  report.logic_devs.emplace_back().name = "b";
+  manager_.report(report);
+  const auto all = run("stats");
+  ASSERT_TRUE(all.ok());
+  ASSERT_EQ(all->at("stats").size(), 2U);
+  EXPECT_EQ(all->at("stats")[1]["logic_dev"]["name"], "b");
 }
 
 TEST_F(HandlersTest, BadArgumentsAreInvalidAndReachNobody) {
