@@ -124,7 +124,7 @@ stop
 cmp -n 10485760 "$T/data" "$T/backing" || fail "the backing"
 
 say "19: what is listed is what was given"
-start mode=writearound,cache_size=32
+start mode=writearound,cache_size=32,queues=4
 [ "$(value mode) $(value share_max) $(value path)" = "writearound 32M $T/backing" ] || fail "$(value share_max)"
 p backing-list | jq -e ".[0] | .backing_id == ${B##*backing_dev} and .backing_path == \"$T/backing\" and
   .logic_dev == \"$MNT/dev\" and .cache_segs > 0 and .cache_gc_percent == 100 and has(\"cache_used_segs\")" >/dev/null ||
