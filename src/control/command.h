@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "control/argument.h"
+#include "control/health.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -37,6 +38,11 @@ struct CommandContext {
   std::string http = {};           // where else it is served, as it was asked for; for port 0 with the real one
   const Ending* ending = nullptr;  // null: it does not end
 
+  const HealthWatch* health_watch = nullptr;  // null: nobody looks
+
+  Health health(const StatusReport& report) const {
+    return health_watch != nullptr ? health_watch->health(report, is_ending()) : health_of(report, is_ending());
+  }
   bool is_ending() const { return ending != nullptr && ending->begun; }
   StatusReport report() const { return is_ending() && ending->last ? *ending->last : manager.status(); }
 };

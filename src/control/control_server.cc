@@ -64,7 +64,8 @@ class ControlServer::Impl {
       : path_(std::move(path)),
         listener_(options.listener),
         context_{manager, std::move(mount_point), std::move(on_umount), jobs_,
-                 events_, options.open_cache_dev, options.http_address, &ending_} {}
+                 events_, options.open_cache_dev, options.http_address, &ending_,
+                 &health_} {}
 
   Status listen(const std::string& http_address) {
     if (!http_address.empty()) {
@@ -149,6 +150,7 @@ class ControlServer::Impl {
   void look_once() {
     if (ending_.last) return;
     const StatusReport report = context_.manager.status();
+    health_.look(report);
     for (Event& event : watch_.look(report)) {
       if (listener_.happened) listener_.happened(severity_of(event.kind), event.object, event.message);
       events_.add(std::move(event));
@@ -176,7 +178,8 @@ class ControlServer::Impl {
   Ending ending_;
   Jobs jobs_;
   EventLog events_;
-  EventWatch watch_;        // of the I/O thread
+  EventWatch watch_;  // of the I/O thread
+  HealthWatch health_;
   CommandContext context_;  // does not change once it listens
   Workers workers_{kWorkers};
   Workers lookers_{1};
@@ -219,11 +222,13 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start_checked(const std::s
                                                                     const ControlOptions& options) {
   const std::string path = control_socket_path(mount_point);
   const std::filesystem::path dir = std::filesystem::path(path).parent_path();
-  std::error_code error;
-  std::filesystem::create_directories(dir.parent_path(), error);
-  if (error) return Status::from_errno(error.value(), "cannot make the directory of control socket " + path);
-  if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) {
-    return Status::from_errno(errno, "cannot make the directory of control socket " + path);
+  // For others not to write in, whatever this process' mask is.
+  std::filesystem::path part;
+  for (const std::filesystem::path& name : dir) {
+    part /= name;
+    if (::mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) {
+      return Status::from_errno(errno, "cannot make the directory of control socket " + path);
+    }
   }
   if (Status trusted = check_run_dir(); !trusted.ok()) return trusted;
   const auto running = ControlClient::find(mount_point);

@@ -33,6 +33,8 @@ KindInfo info(EventKind kind) {
       return {"backing_failed", "error"};
     case EventKind::backing_back:
       return {"backing_back", "info"};
+    case EventKind::backing_read_failed:
+      return {"backing_read_failed", "error"};
     case EventKind::damage_found:
       return {"damage_found", "error"};
     case EventKind::data_lost:

@@ -22,6 +22,7 @@ enum class EventKind : std::uint8_t {
   size_changed,
   backing_failed,
   backing_back,
+  backing_read_failed,
   damage_found,
   data_lost,
   cache_full,

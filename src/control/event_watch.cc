@@ -97,6 +97,10 @@ void EventWatch::compare_device(const LogicDevStats& before, const LogicDevStats
   if (!now.backing_fails && before.backing_fails) {
     tell(EventKind::backing_back, now.name, "backing device " + now.backing + " takes data again");
   }
+  if (now.backing_read_errors > before.backing_read_errors) {
+    tell(EventKind::backing_read_failed, now.name,
+         count(now.backing_read_errors - before.backing_read_errors, "reads of its backing device failed"));
+  }
   if (now.checksum_errors > before.checksum_errors) {
     tell(EventKind::damage_found, now.name, count(now.checksum_errors, "cached blocks did not match their checksums"));
   }
@@ -107,7 +111,8 @@ void EventWatch::compare_device(const LogicDevStats& before, const LogicDevStats
     tell(EventKind::data_lost, now.name, format_size(now.lost_bytes) + " of dirty data cannot be read");
   }
   Waiting& waiting = waiting_[now.name];
-  if (now.space_waits > before.space_waits || now.throttled_ms > before.throttled_ms) {
+  // How long writes have waited is counted when they go on.
+  if (now.waiting_writes != 0 || now.space_waits > before.space_waits || now.throttled_ms > before.throttled_ms) {
     waiting.quiet = 0;
     if (!std::exchange(waiting.told, true)) tell(EventKind::writes_wait, now.name, "writes wait for space");
   } else if (waiting.told && ++waiting.quiet == kQuietLooks) {

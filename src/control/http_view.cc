@@ -116,7 +116,7 @@ HttpAnswer answer_events(const Target& target) {
 }
 
 HttpReply answer_health(const CommandContext& context) {
-  const Health health = health_of(context.report(), context.is_ending());
+  const Health health = context.health(context.report());
   HttpReply reply{health.level == HealthLevel::critical ? 503U : 200U, "text/plain; charset=utf-8", ""};
   reply.body = std::string(to_string(health.level)) + "\n";
   for (const std::string& reason : health.reasons) reply.body += reason + "\n";
@@ -157,7 +157,7 @@ HttpAnswer answer(const CommandContext& context, const HttpRequest& request, boo
        [](const auto& c, const auto&, const HttpRequest& r) {
          if (c.is_ending()) return HttpAnswer(refusal(503, Status(Errc::busy, "the mount is being taken down")));
          const MetricsFormat format = format_for(r.accept);
-         return HttpAnswer(HttpReply{200, content_type(format), metrics_text(c.manager, format)});
+         return HttpAnswer(HttpReply{200, content_type(format), metrics_text(c.manager, format, c.health_watch)});
        }},
       {"/v1/status", [](const auto& c, const auto&...) { return HttpAnswer(look(c, "status", json::object())); }},
       {"/v1/stats",

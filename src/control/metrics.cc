@@ -135,13 +135,14 @@ bool is_op(const std::string& name) { return std::find(kOps.begin(), kOps.end(),
 
 }  // namespace
 
-std::string metrics_text(DeviceManager& manager, MetricsFormat format) {
+std::string metrics_text(DeviceManager& manager, MetricsFormat format, const HealthWatch* watch) {
   const StatusReport report = manager.status();
   Writer out(format);
   out.family("build_info", "gauge", "The version that runs.");
   out.sample({{"version", kVersion}}, "1");
   out.family("health", "gauge", "0: ok, 1: warning, 2: critical.");
-  out.sample({}, std::to_string(static_cast<int>(health_of(report).level)));
+  out.sample({},
+             std::to_string(static_cast<int>((watch != nullptr ? watch->health(report) : health_of(report)).level)));
 
   out.family("cache_dev_info", "gauge", "Cache devices.");
   for (const CacheDevStats& cache : report.cache_devs) {

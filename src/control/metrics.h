@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "control/health.h"
 #include "pcache/device_manager.h"
 
 namespace pcache {
@@ -15,7 +16,7 @@ enum class MetricsFormat : std::uint8_t {
 
 // Every number of stats.cc, as its table names it, with the labels cache_dev and logic_dev, and the latencies as
 // histograms. Waits for nothing.
-std::string metrics_text(DeviceManager& manager, MetricsFormat format);
+std::string metrics_text(DeviceManager& manager, MetricsFormat format, const HealthWatch* watch = nullptr);
 
 // The content type of that text.
 const char* content_type(MetricsFormat format);

@@ -33,7 +33,7 @@ Result<json> status(const CommandContext& context, const Args& args) {
     if (report.logic_devs.empty())
       return Status(Errc::not_found, "there is no logical device " + name + "; pcachefs status lists them");
   }
-  json reply = status_to_json(report, context.mount_point, context.is_ending());
+  json reply = status_to_json(report, context.mount_point, context.health(report), context.is_ending());
   reply["instance"] = context.events.instance();
   return reply;
 }
@@ -77,7 +77,8 @@ Result<json> metrics(const CommandContext& context, const Args& args) {
     return Status(Errc::invalid, "the format of metrics is 'prometheus' or 'openmetrics', not '" + format + "'");
   }
   const bool open = format == "openmetrics";
-  return json{{"text", metrics_text(context.manager, open ? MetricsFormat::openmetrics : MetricsFormat::prometheus)}};
+  return json{{"text", metrics_text(context.manager, open ? MetricsFormat::openmetrics : MetricsFormat::prometheus,
+                                    context.health_watch)}};
 }
 
 Result<json> segments(const CommandContext& context, const Args&) {

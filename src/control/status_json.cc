@@ -1,6 +1,5 @@
 #include "control/status_json.h"
 
-#include "control/health.h"
 #include "control/version.h"
 
 namespace pcache {
@@ -64,10 +63,9 @@ json activity_to_json(const LogicDevActivity& activity) {
 
 const char* state_word(bool ending) { return ending ? "closing" : "serving"; }
 
-json status_to_json(const StatusReport& report, const std::string& mount_point, bool ending) {
+json status_to_json(const StatusReport& report, const std::string& mount_point, const Health& health, bool ending) {
   json status = {{"schema", schema_json()},     {"version", kVersion},         {"mount", mount_point},
                  {"state", state_word(ending)}, {"cache_devs", json::array()}, {"logic_devs", json::array()}};
-  const Health health = health_of(report, ending);
   status["health"] = {{"level", to_string(health.level)}, {"reasons", health.reasons}};
   for (const CacheDevStats& stats : report.cache_devs) status["cache_devs"].push_back(to_json(stats));
   for (const LogicDevStats& stats : report.logic_devs) status["logic_devs"].push_back(to_json(stats));

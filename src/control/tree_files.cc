@@ -48,7 +48,7 @@ void add_values(std::vector<TreeFile>& files, const json& sample, const json* Tr
 }
 
 // What status says of one of each, with nothing known.
-json sample_status() { return status_to_json({{CacheDevStats()}, {LogicDevStats()}}, ""); }
+json sample_status() { return status_to_json({{CacheDevStats()}, {LogicDevStats()}}, "", {}); }
 
 std::vector<TreeFile> sorted(std::vector<TreeFile> files) {
   std::sort(files.begin(), files.end(), [](const TreeFile& a, const TreeFile& b) { return a.name < b.name; });

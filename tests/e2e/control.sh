@@ -30,7 +30,7 @@ say "status, stats, jobs, health and events answer all the same"
 hangs || fail "the backing does not hang"
 ask /v1/status | jq -e '.logic_devs[0].dirty_bytes > 0 and .schema.major == 1' >/dev/null || fail "no status"
 ask '/v1/stats?name=dev' | jq -e '.logic_dev.writes > 0' >/dev/null || fail "no stats"
-ask /healthz | grep -q '^ok$' || fail "no health"
+ask /healthz | grep -q '^\(ok\|warning\)$' || fail "no health"
 rpc status | jq -e '.result.logic_devs[0].name == "dev"' >/dev/null || fail "no status over JSON-RPC"
 
 say "a drain is a job, which can be seen and cancelled"
@@ -50,6 +50,20 @@ done
 p events -H | grep -q $'\twrites_wait\tdev\t' || fail "events does not list that writes wait"
 ask '/v1/events?follow=0' | jq -se 'any(.kind == "writes_wait") and all(.schema.major == 1)' >/dev/null || fail "no event of it"
 
+say "health says that writes wait, and then that the backing device answers nothing"
+level_becomes() {
+  for _ in $(seq 900); do
+    [ "$(p status --json | jq -r .health.level)" = "$1" ] && return
+    sleep 0.1
+  done
+  fail "health is not $1: $(p status --check)"
+}
+level_becomes warning
+{ p status --check || true; } | grep -q 'writes wait for space' || fail "$(p status --check)"
+level_becomes critical
+{ p status --check || true; } | grep -q "$T/fs/backing has answered nothing for" || fail "$(p status --check)"
+! p events -H | grep -q $'\twrites_go_on\t' || fail "it says that writes go on: $(p events)"
+
 say "over TCP everybody may look and nobody change"
 curl -sS --max-time 60 "http://127.0.0.1:$PORT/v1/status" | jq -e .logic_devs >/dev/null || fail "no status over TCP"
 curl -sS --max-time 60 "http://127.0.0.1:$PORT/v1/rpc" -d '{"jsonrpc":"2.0","id":1,"method":"umount"}' |
@@ -62,6 +76,9 @@ wait "$writer"
 p drain dev
 [ "$(stat_of dev dirty_bytes)" -eq 0 ] || fail "dirty after a drain"
 cmp "$T/fs/backing" "$T/data" || fail "the backing has other data"
+level_becomes ok
+for _ in $(seq 300); do p events -H | grep -q $'\twrites_go_on\tdev\t' && break; sleep 0.1; done
+p events -H | grep -q $'\twrites_go_on\tdev\t' || fail "it does not say that writes go on"
 
 say "nobody waits for ever for a daemon that is stopped"
 pid=$(daemon_pid "$MNT")

@@ -119,5 +119,23 @@ TEST_F(EventWatchTest, AFullCacheAndWaitingWritesAreToldOnceUntilTheyAreOver) {
   EXPECT_EQ(look(), "writes_wait db");
 }
 
+TEST_F(EventWatchTest, WritesThatWaitDoNotGoOn) {
+  look();
+  device().waiting_writes = 4;
+  EXPECT_EQ(look(), "writes_wait db");
+  for (int i = 0; i < 3 * EventWatch::kQuietLooks; ++i) EXPECT_EQ(look(), "");
+  device().waiting_writes = 0;
+  device().throttled_ms = 200'000;
+  for (int i = 0; i < EventWatch::kQuietLooks; ++i) EXPECT_EQ(look(), "");
+  EXPECT_EQ(look(), "writes_go_on db");
+}
+
+TEST_F(EventWatchTest, ReadsThatTheBackingFailsAreTold) {
+  look();
+  device().backing_read_errors = 3;
+  EXPECT_EQ(look(), "backing_read_failed db");
+  EXPECT_EQ(look(), "");
+}
+
 }  // namespace
 }  // namespace pcache

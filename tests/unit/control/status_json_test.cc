@@ -18,8 +18,9 @@ std::set<std::string> keys(const json& object) {
 }
 
 TEST(StatusJson, HasTheAgreedShape) {
-  const json status = status_to_json(StatusReport{}, "/mnt/x");
-  EXPECT_EQ(keys(status), (std::set<std::string>{"schema", "version", "mount", "state", "health", "cache_devs", "logic_devs"}));
+  const json status = status_to_json(StatusReport{}, "/mnt/x", {});
+  EXPECT_EQ(keys(status),
+            (std::set<std::string>{"schema", "version", "mount", "state", "health", "cache_devs", "logic_devs"}));
   EXPECT_EQ(status["schema"]["major"], 1);
   EXPECT_TRUE(status["schema"]["minor"].is_number_unsigned() || status["schema"]["minor"].is_number_integer());
   EXPECT_EQ(status["version"], kVersion);
@@ -81,7 +82,7 @@ TEST(StatusJson, CarriesEveryField) {
                           {"detail", "why"},
                           {"lost_ranges", {{{"offset", 512}, {"length", 1024}}}}});
 
-  const json status = status_to_json({{cache}, {device}}, "/m");
+  const json status = status_to_json({{cache}, {device}}, "/m", health_of({{cache}, {device}}));
   EXPECT_EQ(status["cache_devs"][0], expected_cache);
   EXPECT_EQ(status["logic_devs"][0], expected_device);
   constexpr std::size_t kText = sizeof(std::string);
@@ -96,7 +97,7 @@ TEST(StatusJson, CarriesEveryField) {
 TEST(StatusJson, KeepsNumbersThatNeed64Bits) {
   LogicDevStats device;
   device.size_bytes = 0xffff'ffff'ffff'fe00;
-  const json status = json::parse(status_to_json({{}, {device}}, "/m").dump());
+  const json status = json::parse(status_to_json({{}, {device}}, "/m", {}).dump());
   EXPECT_EQ(status["logic_devs"][0]["size_bytes"].get<std::uint64_t>(), device.size_bytes);
 }
 
