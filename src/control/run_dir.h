@@ -11,7 +11,8 @@ namespace pcache {
 std::string run_dir();
 
 // Whether what is there is what its owner put there: a directory itself, no link to one, of root or of this process'
-// user, in which nobody else may write. Errors: not_found, permission, invalid (no directory), failed.
+// user, in which nobody else may write; and so is everything on the way to it, where a sticky directory may be written
+// in. Errors: not_found, permission, invalid (no directory), failed.
 Status check_run_dir();
 
 // Whether something else than a socket is at `path`, if only a link to one.

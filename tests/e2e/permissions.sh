@@ -82,6 +82,23 @@ chmod 755 "$run"
 chown 65534 "$run"
 expect_error 9 "$run .*belongs to user 65534" p mount "$MNT"
 chown 0 "$run"
+
+say "nor is one that others could put another one in the place of"
+mkdir -m 755 "$T/theirs"
+chown 65534 "$T/theirs"
+PCACHEFS_RUN_DIR=$T/theirs/run expect_error 9 "$T/theirs belongs to user 65534" p mount "$MNT"
+ln -s "$T/elsewhere" "$T/link"
+chown -h 65534 "$T/link"
+PCACHEFS_RUN_DIR=$T/link/run expect_error 9 "$T/link belongs to user 65534" p mount "$MNT"
+chown -h 0 "$T/link"
+ln -s "$T/theirs" "$T/elsewhere/further"
+mkdir "$T/theirs/in"
+PCACHEFS_RUN_DIR=$T/link/further/in/run expect_error 9 "belongs to user 65534" p mount "$MNT"
+chmod 777 "$T/elsewhere"
+PCACHEFS_RUN_DIR=$T/link/run expect_error 9 "others may write in .*elsewhere" p mount "$MNT"
+chmod 1777 "$T/elsewhere"
+PCACHEFS_RUN_DIR=$T/link/run/deep p mount "$MNT" >/dev/null
+PCACHEFS_RUN_DIR=$T/link/run/deep p umount "$MNT"
 p mount "$MNT" >/dev/null
 socket=$(echo "$run"/*.sock)
 p umount "$MNT"
