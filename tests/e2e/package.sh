@@ -31,8 +31,22 @@ in_root pcachefs flush dev
 in_root pcachefs umount /mnt/pcache
 cmp -n 3000000 "$T/data" "$ROOT/tmp/backing" || fail "the backing device has something else"
 
+say "it is not removed while it is mounted, and an upgrade leaves the mount alone"
+in_root pcachefs mount /mnt/pcache --cache /tmp/cache
+if dpkg --root="$ROOT" -r pcachefs >"$T/out" 2>&1; then cat "$T/out"; fail "it is removed under a mount"; fi
+grep -q 'pcachefs umount /mnt/pcache' "$T/out" || { cat "$T/out"; fail "it does not say what to do"; }
+cmp -n 3000000 "$T/data" "$ROOT/mnt/pcache/dev" || fail "the mount does not work any more"
+dpkg --root="$ROOT" -i "$DEB" >"$T/out" 2>&1 || { cat "$T/out"; fail "it cannot be upgraded"; }
+grep -q '^/mnt/pcache goes on with pcachefs ' "$T/out" || { cat "$T/out"; fail "it does not say that the mount is of before"; }
+cmp -n 3000000 "$T/data" "$ROOT/mnt/pcache/dev" || fail "the mount did not survive the upgrade"
+in_root pcachefs umount /mnt/pcache
+
 say "it is removed"
 find "$ROOT" -xdev -path "$ROOT/var" -prune -o \( -type f -o -type l \) -printf '%P\n' | grep pcachefs >"$T/there"
 dpkg --root="$ROOT" -r pcachefs >"$T/out" 2>&1 || { cat "$T/out"; fail "it cannot be removed"; }
 [ "$(wc -l <"$T/there")" -ge 6 ] || fail "there was nothing to remove"
 while read -r file; do [ ! -e "$ROOT/$file" ] && [ ! -L "$ROOT/$file" ] || fail "$file is left"; done <"$T/there"
+mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
+ln -s /lib/systemd/system/pcachefs@.service "$ROOT/etc/systemd/system/multi-user.target.wants/pcachefs@mnt-pcache.service"
+dpkg --root="$ROOT" -P pcachefs >"$T/out" 2>&1 || { cat "$T/out"; fail "it cannot be purged"; }
+[ -z "$(ls "$ROOT/etc/systemd/system/multi-user.target.wants")" ] || fail "a mount is still to be started"
