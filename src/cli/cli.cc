@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
@@ -19,6 +21,7 @@
 #include "cli/map_commands.h"
 #include "cli/mount_helper.h"
 #include "cli/mount_options.h"
+#include "cli/mount_table.h"
 #include "cli/output.h"
 #include "cli/top.h"
 #include "cli/umount.h"
@@ -64,9 +67,20 @@ int run_words(std::vector<std::string> words, const CliActions& actions) {
   return run_cli(static_cast<int>(pointers.size()), pointers.data(), actions);
 }
 
+// Whether a filesystem is mounted there, so that no other can be. A pcachefs, whose daemon may hang, is not asked.
+bool is_mount_point(const std::string& path) {
+  std::error_code error;
+  const auto parent = std::filesystem::canonical(std::filesystem::path(absolute(path)).parent_path(), error);
+  if (!error && mount_options((parent / std::filesystem::path(path).filename()).string())) return true;
+  struct stat here {};
+  struct stat above {};
+  return stat(path.c_str(), &here) != 0 || stat((path + "/..").c_str(), &above) != 0 || here.st_dev != above.st_dev;
+}
+
 // What would be in the way of those who look for it in the directory: what is there already.
 std::string hidden_by_mount(const std::string& mount_point) {
   constexpr std::size_t kNamed = 3;
+  if (is_mount_point(mount_point)) return "";
   std::string names;
   std::size_t count = 0;
   std::error_code error;
