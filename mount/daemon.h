@@ -23,12 +23,12 @@ struct MountConfig {
 };
 
 // Opens the cache devices, adds the logical devices that are configured and not there yet, mounts, and serves until the
-// mount is taken down or SIGINT or SIGTERM comes; SIGHUP is ignored. In the background (the default) it returns in the calling process as
-// soon as the mount is ready, or why it cannot be; in the foreground when it has ended and everything is on the cache
-// devices. Call it before any thread is started. What is configured and cannot be brought up goes to `problems`, a line
-// each; the rest is served all the same. Errors: not_found, invalid, busy, permission, integrity, failed, as of
-// DeviceManager::open_cache_dev() and the mount point: not_found (missing), invalid (not a directory), busy (something
-// is mounted there, or a dead mount).
+// mount is taken down or SIGINT or SIGTERM comes; SIGHUP is ignored. In the background (the default) it returns in the
+// calling process as soon as the mount is ready, or why it cannot be; in the foreground when it has ended and
+// everything is on the cache devices. Call it before any thread is started. What is configured and cannot be brought up
+// goes to `problems`, a line each; the rest is served all the same. Errors: not_found, invalid, busy, permission,
+// integrity, failed, as of DeviceManager::open_cache_dev() and the mount point: not_found (missing), invalid (not a
+// directory), busy (something is mounted there, or a dead mount).
 Status run_mount(const MountConfig& config, std::vector<std::string>& problems);
 
 }  // namespace pcache

@@ -93,7 +93,8 @@ TEST_F(ControlTreeTest, HasADirectoryForEachDevice) {
             " cache_dev_register cache_dev_unregister events health jobs status version last_error/cache_dev0/"
             "cache_dev3");
   const auto of_cache = tree_.list(inode("cache_dev0"));
-  EXPECT_TRUE(std::any_of(of_cache.begin(), of_cache.end(), [](const TreeNode& n) { return n.name == "backing_dev2"; }));
+  EXPECT_TRUE(
+      std::any_of(of_cache.begin(), of_cache.end(), [](const TreeNode& n) { return n.name == "backing_dev2"; }));
   for (const char* const none : {"cache_dev1", "cache_dev03", "cache_dev", "cache_dev99999999999999999999", "nosuch",
                                  "cache_dev3/backing_dev2", "cache_dev0/backing_dev0", "backing_dev2",
                                  "cache_dev0/last_error", "cache_dev0/cache_dev0", "version/version"}) {
