@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <utility>
 
+#include "base/find_by.h"
 #include "base/no_throw.h"
+#include "base/same_file.h"
 #include "pcache/inspect.h"
 
 namespace pcache {
@@ -15,22 +16,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kRetryInterval{5000};
 
-// Two names of one file or device, as far as can be seen.
-bool same_backing(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return a == b || std::filesystem::equivalent(a, b, error);
-}
-
-// The one called `name` in status, or null.
-template <typename Stats>
-const Stats* find(const std::vector<Stats>& all, std::string Stats::*key, const std::string& name) {
-  const auto it = std::find_if(all.begin(), all.end(), [&](const Stats& stats) { return stats.*key == name; });
-  return it == all.end() ? nullptr : &*it;
-}
-
 template <typename Stats>
 bool is_missing(const std::vector<Stats>& all, std::string Stats::*key, const std::string& name) {
-  const Stats* const found = find(all, key, name);
+  const Stats* const found = find_by(all, key, name);
   return found != nullptr && found->state == "missing";
 }
 
@@ -40,15 +28,13 @@ Status check(const LogicDevStats& held, const ConfiguredLogicDev& device) {
     return Status(Errc::busy, "cache device " + held.cache_dev + " has one of that name");
   }
   if (held.state != "running") return Status(Errc::failed, "it is " + held.state + ": " + held.detail);
-  if (same_backing(held.backing, device.backing)) return Status();
+  if (is_same_file(held.backing, device.backing)) return Status();
   return Status(Errc::busy,
                 "its backing device is " + held.backing + " and not " + device.backing + "; it goes on with that one");
 }
 
 std::string problem(const std::string& what, const ConfigPlace& place, const std::string& why) {
-  const std::string line = what + " is not brought up (" + to_string(place) + "): " + why;
-  spdlog::error("{}", line);
-  return line;
+  return what + " is not brought up (" + to_string(place) + "): " + why;
 }
 
 }  // namespace
@@ -73,7 +59,7 @@ std::vector<std::string> ConfiguredDevices::bring_up() {
   try_cache_devs();
   StatusReport report = manager_.status();
   for (const ConfiguredLogicDev& device : config_.logic_devs) {
-    if (find(report.logic_devs, &LogicDevStats::name, device.name) != nullptr) continue;
+    if (find_by(report.logic_devs, &LogicDevStats::name, device.name) != nullptr) continue;
     manager_.expect_logic_dev(device.name, device.backing, device.cache_dev, not_yet);
   }
   try_logic_devs();
@@ -81,12 +67,12 @@ std::vector<std::string> ConfiguredDevices::bring_up() {
   std::vector<std::string> problems;
   report = manager_.status();
   for (const ConfiguredCacheDev& cache_dev : config_.cache_devs) {
-    const auto* const found = find(report.cache_devs, &CacheDevStats::label, cache_dev.label);
+    const auto* const found = find_by(report.cache_devs, &CacheDevStats::label, cache_dev.label);
     if (found == nullptr || found->state != "missing") continue;
     problems.push_back(problem("cache device " + cache_dev.label, cache_dev.place, found->detail));
   }
   for (const ConfiguredLogicDev& device : config_.logic_devs) {
-    const auto* const found = find(report.logic_devs, &LogicDevStats::name, device.name);
+    const auto* const found = find_by(report.logic_devs, &LogicDevStats::name, device.name);
     if (found == nullptr) continue;
     const Status as_configured =
         found->state == "missing" ? Status(Errc::not_found, found->detail) : check(*found, device);
@@ -98,9 +84,14 @@ std::vector<std::string> ConfiguredDevices::bring_up() {
     if (held.state == "running" || held.state == "parked") continue;
     if (std::any_of(config_.logic_devs.begin(), config_.logic_devs.end(), configures)) continue;
     problems.push_back("logical device " + held.name + " is " + held.state + ": " + held.detail);
-    spdlog::error("{}", problems.back());
   }
-  if (!config_.empty()) retrier_.start();
+  for (const std::string& line : problems) spdlog::error("{}", line);
+  // Nothing becomes missing later.
+  const auto missing = [](const auto& stats) { return stats.state == "missing"; };
+  if (std::any_of(report.cache_devs.begin(), report.cache_devs.end(), missing) ||
+      std::any_of(report.logic_devs.begin(), report.logic_devs.end(), missing)) {
+    retrier_.start();
+  }
   return problems;
 }
 

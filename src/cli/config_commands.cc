@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/same_file.h"
 #include "cli/absolute.h"
 #include "cli/ask.h"
 #include "cli/json_fields.h"
@@ -27,12 +28,6 @@ Result<ConfigReading> read(const std::string& path) { return read_config(path.em
 bool is_there(const std::string& path) {
   std::error_code error;
   return std::filesystem::symlink_status(path, error).type() != std::filesystem::file_type::not_found;
-}
-
-// Two names of one file or device, as far as can be seen.
-bool is_same_file(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return a == b || std::filesystem::equivalent(a, b, error);
 }
 
 std::string finding_text(const ConfigFinding& finding) {

@@ -1,18 +1,12 @@
 #include "control/event_watch.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "base/find_by.h"
 #include "base/size_text.h"
 
 namespace pcache {
 namespace {
-
-template <typename T>
-const T* find_by(const std::vector<T>& all, std::string T::*key, const std::string& value) {
-  const auto it = std::find_if(all.begin(), all.end(), [&](const T& one) { return one.*key == value; });
-  return it == all.end() ? nullptr : &*it;
-}
 
 // No segment is left that a write could have without waiting.
 bool is_full(const CacheDevStats& cache) {

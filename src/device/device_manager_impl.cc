@@ -280,8 +280,8 @@ void DeviceManagerImpl::expect_logic_dev(const std::string& name, const std::str
   missing_devices_.push_back(std::move(missing));
 }
 
-void DeviceManagerImpl::erase_missing(const std::string& name) {
-  std::erase_if(missing_devices_, [&](const LogicDevStats& missing) { return missing.name == name; });
+bool DeviceManagerImpl::erase_missing(const std::string& name) {
+  return std::erase_if(missing_devices_, [&](const LogicDevStats& missing) { return missing.name == name; }) != 0;
 }
 
 // Brings a recorded logical device up. A backing that is not the recorded one is never written to (I9). One that became
@@ -507,9 +507,7 @@ Status DeviceManagerImpl::remove_checked(const std::string& name, DirtyData dirt
   const auto entry = find_entry(name);
   if (!entry) {
     const std::unique_lock lock(mutex_);
-    const std::size_t expected = missing_devices_.size();
-    erase_missing(name);
-    return missing_devices_.size() < expected ? Status() : entry.status();
+    return erase_missing(name) ? Status() : entry.status();
   }
   CachedDevice& device = *entry->device;
   if (dirty == DirtyData::keep && !device.serves()) {

@@ -89,7 +89,7 @@ class DeviceManagerImpl final : public DeviceManager {
   Result<std::shared_ptr<CachedDevice>> reattach(const Entry& entry);
   void attach_missing();
   void tell_file_changed(std::uint64_t inode) const;
-  void erase_missing(const std::string& name);  // with mutex_
+  bool erase_missing(const std::string& name);  // with mutex_; whether there was one
 
   std::mutex change_mutex_;          // one change of what there is at a time; may be held during I/O
   mutable std::shared_mutex mutex_;  // guards what follows; held for moments
